@@ -1,0 +1,102 @@
+//! Bytes behind a tensor, shared and read-only.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Element;
+
+/// A read-only run of bytes. A clone or a [`slice`](Buffer::slice) shares them, whoever owns them: a vector, an HTTP
+/// body, a mapped file.
+#[derive(Clone)]
+pub struct Buffer {
+    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    range: Range<usize>,
+}
+
+struct Owned<T>(Vec<T>);
+
+impl<T: Element> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+impl Buffer {
+    /// The elements' bytes, without a copy.
+    pub fn from_vec<T: Element>(elements: Vec<T>) -> Buffer {
+        Buffer::shared(Arc::new(Owned(elements)))
+    }
+
+    /// Bytes that somebody else owns, without a copy.
+    ///
+    /// What `owner` gives as its bytes must be the same at every call.
+    pub fn shared(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Buffer {
+        let len = (*owner).as_ref().len();
+        Buffer { owner, range: 0..len }
+    }
+
+    /// A copy of `bytes` that is aligned for every dtype.
+    pub fn aligned_copy(bytes: &[u8]) -> Buffer {
+        let mut words = vec![0u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        let mut buffer = Buffer::from_vec(words);
+        buffer.range.end = bytes.len();
+        buffer
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        // An owner that broke its promise must cost no more than wrong numbers.
+        (*self.owner).as_ref().get(self.range.clone()).unwrap_or(&[])
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// A part of it, sharing the bytes; `None` when the range is not inside.
+    pub fn slice(&self, range: Range<usize>) -> Option<Buffer> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(Buffer { owner: Arc::clone(&self.owner), range: start..start + range.len() })
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} bytes)", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_share_and_stay_inside() {
+        let buffer = Buffer::from_vec(vec![1u16, 2, 3]);
+        assert_eq!(buffer.slice(2..4).unwrap().as_bytes(), [2, 0]);
+        assert_eq!(buffer.slice(2..6).unwrap().slice(2..4).unwrap().as_bytes(), [3, 0]);
+        assert!(buffer.slice(2..7).is_none());
+        assert!(buffer.slice(6..6).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_aligned_copy_has_the_same_bytes() {
+        for len in [0, 1, 7, 8, 9, 100] {
+            let bytes: Vec<u8> = (0..len).collect();
+            let copy = Buffer::aligned_copy(&bytes);
+            assert_eq!(copy.as_bytes(), bytes);
+            assert_eq!(copy.as_bytes().as_ptr() as usize % 8, 0);
+        }
+    }
+}
