@@ -1,1 +1,22 @@
-//! To be written.
+//! The way of a prediction, from a decoded request to its answer.
+//!
+//! This crate knows no HTTP, no JSON and opens no file. What is deployed is installed here by `innkeeper-deploy`; who
+//! may call is decided by `innkeeper-gateway`.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod deployment;
+mod error;
+mod limits;
+mod logs;
+mod predictor;
+mod registry;
+
+pub use admission::InFlight;
+pub use deployment::{Deployment, Isolation};
+pub use error::{Fault, PredictError};
+pub use limits::{LimitOverrides, Limits};
+pub use logs::{LogLine, Logs};
+pub use predictor::{Prediction, Predictor, Request};
+pub use registry::{Endpoint, NotFound, Registry};

@@ -148,7 +148,7 @@ impl Tensor {
         let bytes = self.as_bytes();
         Ok(match bytemuck::try_cast_slice(bytes) {
             Ok(elements) => Cow::Borrowed(elements),
-            Err(_) => Cow::Owned(bytemuck::pod_collect_to_vec(bytes)),
+            Err(_) => Cow::Owned(copied(bytes)),
         })
     }
 
@@ -207,6 +207,11 @@ fn split_element(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len) as usize;
     rest.split_at_checked(len)
+}
+
+/// The elements, wherever the bytes lie.
+fn copied<T: Element>(bytes: &[u8]) -> Vec<T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
 }
 
 fn check_framing(shape: &Shape, bytes: &[u8]) -> Result<(), TensorError> {

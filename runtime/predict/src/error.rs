@@ -1,0 +1,97 @@
+//! What can go wrong on the way of a prediction, and whose fault it is.
+
+use innkeeper_sandbox::GuestError;
+use innkeeper_tensor::Mismatch;
+
+use crate::NotFound;
+
+/// Whose fault an error is. The gateway's one table maps this to status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller's: the same request will fail again.
+    Caller,
+    /// The model's.
+    Plugin,
+    /// Nobody's: there is too much to do, later may go well.
+    Load,
+    /// The host's.
+    Host,
+}
+
+/// Why there is no prediction.
+#[derive(Debug, thiserror::Error)]
+pub enum PredictError {
+    /// There is no such model or version for this caller.
+    #[error(transparent)]
+    NotFound(#[from] NotFound),
+    /// The tensors do not fit the model's signature.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// The model refused the input.
+    #[error("the model refused the input: {0}")]
+    Refused(String),
+    /// The tenant starts more predictions than it may.
+    #[error("over the limit requests_per_second_max of {limit}; retry in {retry_after_ms} ms")]
+    Rate {
+        /// The limit's value.
+        limit: u64,
+        /// Until the next one may start.
+        retry_after_ms: u64,
+    },
+    /// The tenant's queue is full.
+    #[error("over the limit queue_requests_max of {limit} with requests_in_flight_max of {in_flight} running")]
+    QueueFull {
+        /// How many may wait.
+        limit: u64,
+        /// How many run.
+        in_flight: u64,
+    },
+    /// The prediction waited too long for its turn.
+    #[error("waited longer for its turn than queue_ms_max of {limit} ms")]
+    QueueTimeout {
+        /// The limit's value.
+        limit: u64,
+    },
+    /// The host is shutting down.
+    #[error("the server is shutting down")]
+    Draining,
+    /// The model has trapped too often and rests.
+    #[error("the model failed {failures} times in a row and rests for {retry_after_ms} ms; its log says why")]
+    Breaker {
+        /// How often.
+        failures: u32,
+        /// Until it is tried again.
+        retry_after_ms: u64,
+    },
+    /// The guest did not answer as it should.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The guest's answer does not fit its own signature.
+    #[error("the model does not keep to its signature: {0}")]
+    BadAnswer(Mismatch),
+    /// The caller went away.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// The model's code cannot be brought up.
+    #[error("the model cannot be loaded: {0}")]
+    Load(String),
+}
+
+impl PredictError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            PredictError::NotFound(_)
+            | PredictError::Mismatch(_)
+            | PredictError::Refused(_)
+            | PredictError::Cancelled => Fault::Caller,
+            PredictError::Rate { .. }
+            | PredictError::QueueFull { .. }
+            | PredictError::QueueTimeout { .. }
+            | PredictError::Draining
+            | PredictError::Breaker { .. } => Fault::Load,
+            PredictError::BadAnswer(_) | PredictError::Guest(_) => Fault::Plugin,
+            PredictError::Load(_) => Fault::Host,
+        }
+    }
+}
