@@ -1,1 +1,41 @@
-//! To be written.
+//! What tensors can be asked to do, and the native code that does it.
+//!
+//! [`Op`] names an operation with its attributes; [`Op::output`] checks operands without touching their elements and
+//! says what would come out, so that a caller can charge for it first; a [`Backend`] runs it. [`Cpu`] is the backend
+//! that is always there. The operations are those of the interface `tensors` in `wit/model.wit`, which is what their
+//! semantics are held to.
+//!
+//! This crate must not know of WebAssembly, tenants, limits, requests, files, async or threads: whoever calls it says
+//! who pays and on which thread it runs. Kernels trust no shape that they did not check, and no operand can make one
+//! panic.
+//!
+//! ```
+//! use innkeeper_kernels::{Backend, Binary, Cpu, Op};
+//! use innkeeper_tensor::{DType, Tensor};
+//!
+//! let a = Tensor::from_vec(&[2, 2], vec![1f32, 2.0, 3.0, 4.0])?;
+//! let b = Tensor::from_vec(&[2], vec![10f32, 20.0])?;
+//! let add = Op::Binary(Binary::Add);
+//!
+//! let (dtype, shape) = add.output(&[(a.dtype(), a.shape()), (b.dtype(), b.shape())])?;
+//! assert_eq!((dtype, shape.dims()), (DType::Fp32, &[2, 2][..]));
+//!
+//! let sum = Cpu::new().run(&add, &[&a, &b])?;
+//! assert_eq!(*sum.elements::<f32>()?, [11.0, 22.0, 13.0, 24.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![deny(unsafe_code, missing_docs)]
+
+mod op;
+
+mod backend;
+mod cost;
+mod cpu;
+mod error;
+mod infer;
+
+pub use backend::Backend;
+pub use cpu::Cpu;
+pub use error::OpError;
+pub use op::{Binary, Compare, Op, Reduce, Unary};

@@ -1,0 +1,81 @@
+//! Which dtypes an operation takes.
+
+use innkeeper_tensor::DType;
+
+use crate::OpError;
+use crate::error::{invalid, unsupported};
+
+/// A family of dtypes that some operations take.
+#[derive(Clone, Copy)]
+pub(crate) enum Class {
+    /// FP32 and FP64.
+    Float,
+    /// Those and the signed integers.
+    FloatOrSigned,
+    /// Those and the unsigned integers.
+    FloatOrInteger,
+    /// Every dtype but BOOL and BYTES.
+    Numeric,
+    /// Every dtype but BYTES.
+    Fixed,
+}
+
+impl Class {
+    pub(crate) fn check(self, op: &str, dtype: DType) -> Result<(), OpError> {
+        if self.takes(dtype) {
+            return Ok(());
+        }
+        let wanted = match self {
+            Class::Float => "FP32 and FP64",
+            Class::FloatOrSigned => "FP32, FP64 and the signed integers",
+            Class::FloatOrInteger => "FP32, FP64 and the integers",
+            Class::Numeric => "every dtype but BOOL and BYTES",
+            Class::Fixed => "every dtype but BYTES",
+        };
+        let advice = if dtype == DType::Bytes { "" } else { "; cast first" };
+        Err(unsupported(op, format_args!("takes {wanted}, got {dtype}{advice}")))
+    }
+
+    fn takes(self, dtype: DType) -> bool {
+        use DType::*;
+        match self {
+            Class::Float => matches!(dtype, Fp32 | Fp64),
+            Class::FloatOrSigned => matches!(dtype, Fp32 | Fp64 | Int8 | Int16 | Int32 | Int64),
+            Class::FloatOrInteger => !matches!(dtype, Bool | Bytes | Fp16 | Bf16),
+            Class::Numeric => !matches!(dtype, Bool | Bytes),
+            Class::Fixed => dtype != Bytes,
+        }
+    }
+}
+
+/// The one dtype of two operands.
+pub(crate) fn same(op: &str, a: DType, b: DType) -> Result<DType, OpError> {
+    if a == b {
+        return Ok(a);
+    }
+    Err(invalid(op, format_args!("operands must have one dtype, got {a} and {b}; cast one")))
+}
+
+/// Whether `from` casts to `to`.
+pub(crate) fn castable(op: &str, from: DType, to: DType) -> Result<(), OpError> {
+    if from == to || (from != DType::Bytes && to != DType::Bytes) {
+        return Ok(());
+    }
+    Err(unsupported(op, format_args!("BYTES casts only to itself, wanted {from} to {to}")))
+}
+
+/// Indices must be INT32 or INT64.
+pub(crate) fn index(op: &str, dtype: DType) -> Result<(), OpError> {
+    if matches!(dtype, DType::Int32 | DType::Int64) {
+        return Ok(());
+    }
+    Err(invalid(op, format_args!("indices must be INT32 or INT64, got {dtype}; cast them")))
+}
+
+/// A condition must be BOOL.
+pub(crate) fn condition(op: &str, dtype: DType) -> Result<(), OpError> {
+    if dtype == DType::Bool {
+        return Ok(());
+    }
+    Err(invalid(op, format_args!("the condition must be BOOL, got {dtype}; cast or compare")))
+}

@@ -1,0 +1,276 @@
+//! The operations and their attributes.
+
+use innkeeper_tensor::DType;
+
+/// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
+///
+/// *Broadcasting* is that of NumPy and ONNX: shapes are aligned at the last dimension, and a size of 1 or a missing
+/// dimension is repeated. An *axis* may be negative and then counts from the end. A *numeric* dtype is any but BOOL and
+/// BYTES. Operands of one operation have one dtype; nothing is promoted silently. A dtype that an operation does not
+/// take is [`Unsupported`](crate::OpError::Unsupported); anything else that does not fit (the number of operands,
+/// mixed dtypes, shapes, axes, a result too large to exist) is
+/// [`InvalidArgument`](crate::OpError::InvalidArgument).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// No operand; a tensor of `shape` in which every element is `value`, converted as [`Op::Cast`] would from FP64.
+    /// Every dtype but BYTES. ONNX ConstantOfShape.
+    Full {
+        /// The dtype of the result.
+        dtype: DType,
+        /// The shape of the result.
+        shape: Vec<usize>,
+        /// The value of every element.
+        value: f64,
+    },
+    /// No operand; element i of the result, of shape `[count]`, is `start + i * step`, computed in FP64 and converted
+    /// as [`Op::Cast`] would. Every numeric dtype. ONNX Range.
+    Arange {
+        /// The dtype of the result.
+        dtype: DType,
+        /// Element 0.
+        start: f64,
+        /// The distance from one element to the next.
+        step: f64,
+        /// How many elements there are.
+        count: usize,
+    },
+    /// x: the same shape with every element converted. Floats go to integers by truncation towards zero, saturating,
+    /// NaN to 0; integers to narrower ones by their low bits; anything but zero (so also NaN) to BOOL 1; BOOL to 0 and
+    /// 1. Everything rounds to floats once, to nearest, ties to even. Every dtype, but BYTES casts only to itself. ONNX
+    /// Cast.
+    Cast {
+        /// The dtype of the result.
+        to: DType,
+    },
+    /// x: the same elements under another shape, sharing the bytes. One dimension may be -1 and is worked out, which
+    /// needs the others' product not to be zero; a 0 is a size of 0. Every dtype. ONNX Reshape with allowzero = 1.
+    Reshape {
+        /// The shape wanted.
+        shape: Vec<i64>,
+    },
+    /// x: dimension i of the result is dimension `permutation[i]` of x. Every dtype but BYTES. ONNX Transpose.
+    Transpose {
+        /// Every dimension once.
+        permutation: Vec<usize>,
+    },
+    /// x: positions `start` (included) to `end` (excluded) along `axis`. Negative positions count from the end, and
+    /// positions are clamped, as in Python: nothing is out of range. Every dtype but BYTES. ONNX Slice with step 1.
+    Slice {
+        /// The dimension that is cut.
+        axis: i64,
+        /// The first position taken.
+        start: i64,
+        /// The first position not taken.
+        end: i64,
+    },
+    /// One or more parts of one dtype, joined along `axis` in order; all other dimensions agree. Every dtype but BYTES.
+    /// ONNX Concat.
+    Concat {
+        /// The dimension that grows.
+        axis: i64,
+    },
+    /// data, indices (INT32 or INT64 of any shape, negative from the end): with data `[a.., n, b..]` and indices
+    /// `[i..]` the result is `[a.., i.., b..]`. An index out of range is an error at the run. Data of every dtype but
+    /// BYTES. ONNX Gather.
+    Gather {
+        /// The dimension n of data that indices pick from.
+        axis: i64,
+    },
+    /// a, b: element by element, broadcast.
+    Binary(Binary),
+    /// a: `op` on a and a scalar of a's dtype, converted from `value` as [`Op::Cast`] would from FP64.
+    Scalar {
+        /// What is done; dtypes and errors are its own.
+        op: Binary,
+        /// The right operand.
+        value: f64,
+    },
+    /// a, b: element by element, broadcast; the result is BOOL. A NaN equals nothing and compares false.
+    Compare(Compare),
+    /// condition (BOOL), a, b: where the condition holds a, else b; all three broadcast. a and b of every dtype but
+    /// BYTES. ONNX Where.
+    Select,
+    /// a: element by element, the same shape and dtype.
+    Unary(Unary),
+    /// a: over some dimensions.
+    Reduce {
+        /// What is worked out.
+        op: Reduce,
+        /// The dimensions that go, each once; all when empty.
+        axes: Vec<i64>,
+        /// Whether each of them stays as a size of 1.
+        keep_dims: bool,
+    },
+    /// a: the index (INT64) of the first largest along `axis`, where a NaN is larger than any number. Numeric dtypes.
+    /// Of no elements it is an error. ONNX ArgMax.
+    ArgMax {
+        /// The dimension that goes.
+        axis: i64,
+        /// Whether it stays as a size of 1.
+        keep_dims: bool,
+    },
+    /// a: e^a / sum(e^a) along `axis`, the largest a subtracted first so that nothing overflows. FP32, FP64. ONNX
+    /// Softmax.
+    Softmax {
+        /// The dimension along which the result sums to 1.
+        axis: i64,
+    },
+    /// a: a - ln(sum(e^a)) along `axis`, the largest a subtracted first so that nothing overflows. FP32, FP64. ONNX
+    /// LogSoftmax.
+    LogSoftmax {
+        /// The dimension along which e to the result sums to 1.
+        axis: i64,
+    },
+    /// a, b: the matrix product over the last two dimensions, the others broadcast: `[.., m, k]` by `[.., k, n]` gives
+    /// `[.., m, n]`. A rank-1 a is a row, a rank-1 b a column, and that dimension is not in the result. With k = 0 the
+    /// result is 0. FP32, FP64. ONNX MatMul.
+    MatMul,
+    /// x `[.., in]`, weight `[out, in]`, and with `bias` a third operand `[out]`: x W^T + bias, `[.., out]`. FP32, FP64.
+    /// PyTorch's `linear`; ONNX Gemm with transB = 1.
+    Linear {
+        /// Whether there is a third operand.
+        bias: bool,
+    },
+}
+
+/// An operation on two operands, element by element. Numeric dtypes unless said otherwise; integers wrap around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Binary {
+    /// a + b. ONNX Add.
+    Add,
+    /// a - b. ONNX Sub.
+    Sub,
+    /// a * b. ONNX Mul.
+    Mul,
+    /// a / b. Integers truncate towards zero; one divided by zero is an error at the run. ONNX Div.
+    Div,
+    /// a to the power of b. FP32, FP64. ONNX Pow.
+    Pow,
+    /// The larger, NaN if either is. ONNX Max.
+    Maximum,
+    /// The smaller, NaN if either is. ONNX Min.
+    Minimum,
+}
+
+/// A comparison of two operands, element by element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compare {
+    /// a = b. Every dtype but BYTES. ONNX Equal.
+    Equal,
+    /// a < b. Numeric dtypes. ONNX Less.
+    Less,
+    /// a > b. Numeric dtypes. ONNX Greater.
+    Greater,
+}
+
+/// An operation on one operand, element by element. FP32 and FP64 unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unary {
+    /// -a. Signed integers too, wrapping around. ONNX Neg.
+    Neg,
+    /// |a|. Integers too; the smallest signed one stays itself. ONNX Abs.
+    Abs,
+    /// e to the a. ONNX Exp.
+    Exp,
+    /// The natural logarithm. ONNX Log.
+    Ln,
+    /// The square root. ONNX Sqrt.
+    Sqrt,
+    /// The hyperbolic tangent. ONNX Tanh.
+    Tanh,
+    /// 1 / (1 + e^-a). ONNX Sigmoid.
+    Sigmoid,
+    /// max(a, 0), NaN for NaN. ONNX Relu.
+    Relu,
+    /// a * (1 + erf(a / sqrt 2)) / 2. ONNX Gelu, approximate = "none".
+    Gelu,
+    /// a * sigmoid(a). ONNX Swish with alpha = 1.
+    Silu,
+}
+
+/// What is worked out over dimensions. Numeric dtypes unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reduce {
+    /// The sum; of no elements it is 0. Integers wrap around; FP16, BF16 and FP32 are summed in more precision than
+    /// they have and rounded once. ONNX ReduceSum.
+    Sum,
+    /// The mean; of no elements it is NaN. FP32, FP64. ONNX ReduceMean.
+    Mean,
+    /// The largest, NaN if there is one; of no elements it is an error. ONNX ReduceMax.
+    Max,
+    /// The smallest, NaN if there is one; of no elements it is an error. ONNX ReduceMin.
+    Min,
+}
+
+impl Op {
+    /// The operation's name as error texts, logs and profiles have it: that of `wit/model.wit`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Full { .. } => "full",
+            Op::Arange { .. } => "arange",
+            Op::Cast { .. } => "cast",
+            Op::Reshape { .. } => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::Slice { .. } => "slice",
+            Op::Concat { .. } => "concat",
+            Op::Gather { .. } => "gather",
+            Op::Binary(op) => op.name(),
+            Op::Scalar { op: Binary::Add, .. } => "add-scalar",
+            Op::Scalar { op: Binary::Mul, .. } => "mul-scalar",
+            Op::Scalar { op, .. } => op.name(),
+            Op::Compare(Compare::Equal) => "equal",
+            Op::Compare(Compare::Less) => "less",
+            Op::Compare(Compare::Greater) => "greater",
+            Op::Select => "select",
+            Op::Unary(op) => op.name(),
+            Op::Reduce { op, .. } => op.name(),
+            Op::ArgMax { .. } => "argmax",
+            Op::Softmax { .. } => "softmax",
+            Op::LogSoftmax { .. } => "log-softmax",
+            Op::MatMul => "matmul",
+            Op::Linear { .. } => "linear",
+        }
+    }
+}
+
+impl Binary {
+    fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+            Binary::Pow => "pow",
+            Binary::Maximum => "maximum",
+            Binary::Minimum => "minimum",
+        }
+    }
+}
+
+impl Unary {
+    fn name(self) -> &'static str {
+        match self {
+            Unary::Neg => "neg",
+            Unary::Abs => "abs",
+            Unary::Exp => "exp",
+            Unary::Ln => "ln",
+            Unary::Sqrt => "sqrt",
+            Unary::Tanh => "tanh",
+            Unary::Sigmoid => "sigmoid",
+            Unary::Relu => "relu",
+            Unary::Gelu => "gelu",
+            Unary::Silu => "silu",
+        }
+    }
+}
+
+impl Reduce {
+    fn name(self) -> &'static str {
+        match self {
+            Reduce::Sum => "sum",
+            Reduce::Mean => "mean",
+            Reduce::Max => "max",
+            Reduce::Min => "min",
+        }
+    }
+}
