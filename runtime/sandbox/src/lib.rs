@@ -1,1 +1,35 @@
-//! To be written.
+//! Guests: components validated, compiled, given what they may have, and run under limits.
+//!
+//! This is the only crate that knows wasmtime, and no type of wasmtime's stands in its public API. It has no notion of
+//! a tenant, a model or a version: it is handed a component's bytes, assets, limits and a byte budget. It opens no
+//! file and no socket; the one process it starts is the compiler's.
+
+#![deny(unsafe_code)]
+
+mod assets;
+mod budget;
+mod cancel;
+mod compile;
+mod engine;
+mod error;
+mod host;
+mod inspect;
+mod instance;
+mod program;
+mod runner;
+mod seal;
+
+mod artefact;
+mod bindings;
+
+pub use assets::{Asset, Assets};
+pub use budget::{ByteBudget, Charge, OverBudget};
+pub use cancel::{Cancel, CancelOnDrop};
+pub use compile::{CompileError, CompileLimits, Compiler, compile_worker};
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use error::GuestError;
+pub use host::{Level, LogSink};
+pub use inspect::{ComponentLimits, Rejected, inspect};
+pub use instance::{Call, Instance};
+pub use program::{InstanceLimits, OpenError, Program, Setup};
+pub use seal::Seal;

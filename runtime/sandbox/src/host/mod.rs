@@ -1,0 +1,320 @@
+//! What the host holds for one guest, and what it answers to the guest's imports.
+
+mod context;
+mod limiter;
+mod tensors;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use innkeeper_kernels::{Cpu, OpError};
+use innkeeper_tensor::{DType, Named, Tensor};
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
+use wasmtime::{PoolConcurrencyLimitError, Trap, UpdateDeadline};
+
+use crate::assets::Assets;
+use crate::bindings::innkeeper::model::tensors::NamedTensor;
+use crate::bindings::innkeeper::model::types::{self, Dtype, Error};
+use crate::program::{InstanceLimits, Setup};
+use crate::{ByteBudget, Cancel, Charge, GuestError};
+
+pub(crate) use limiter::Limiter;
+
+/// How much a log message matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// For whoever works on the model.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Something is odd.
+    Warn,
+    /// Something went wrong.
+    Error,
+}
+
+/// Where a guest's log goes.
+pub trait LogSink: Send + Sync + 'static {
+    /// Takes one message. `request_id` is empty outside of a prediction.
+    fn write(&self, level: Level, request_id: &str, message: &str);
+    /// Says that `bytes` of log were over the limit and are lost.
+    fn dropped(&self, request_id: &str, bytes: u64);
+}
+
+/// A tensor behind a guest's handle, counted while the handle lives. Handles on the same bytes share one charge; an
+/// asset's tensors have none, they count against the version.
+pub(crate) struct HostTensor {
+    pub(crate) tensor: Tensor,
+    charge: Option<Arc<Charge>>,
+}
+
+/// Why an import was not done: the guest is told, or it is stopped.
+pub(crate) enum HostError {
+    /// The guest gets this as the import's result.
+    Told(Error),
+    /// The guest is stopped.
+    Stopped(wasmtime::Error),
+}
+
+impl HostError {
+    pub(crate) fn invalid(text: impl Into<String>) -> HostError {
+        HostError::Told(Error::InvalidArgument(text.into()))
+    }
+
+    pub(crate) fn not_found(text: impl Into<String>) -> HostError {
+        HostError::Told(Error::NotFound(text.into()))
+    }
+}
+
+impl From<ResourceTableError> for HostError {
+    fn from(error: ResourceTableError) -> HostError {
+        HostError::Stopped(error.into())
+    }
+}
+
+impl From<OpError> for HostError {
+    fn from(error: OpError) -> HostError {
+        HostError::Told(match error {
+            OpError::InvalidArgument(text) => Error::InvalidArgument(text),
+            OpError::Unsupported(text) => Error::Unsupported(text),
+        })
+    }
+}
+
+/// The call that a guest is in.
+#[derive(Clone)]
+pub(crate) struct Current {
+    pub(crate) id: String,
+    pub(crate) parameters: Arc<Vec<(String, String)>>,
+    pub(crate) outputs: Arc<Vec<String>>,
+    pub(crate) deadline: Instant,
+    pub(crate) limit: &'static str,
+    pub(crate) limit_ms: u64,
+    pub(crate) cancel: Cancel,
+}
+
+/// Everything that the host holds for one guest.
+pub(crate) struct State {
+    table: ResourceTable,
+    /// Entries of `table`.
+    handles: u64,
+    pub(crate) limiter: Limiter,
+    limits: InstanceLimits,
+    stack_bytes_max: usize,
+    backend: Cpu,
+    assets: Arc<Assets>,
+    tensor_bytes: Arc<ByteBudget>,
+    log: Arc<dyn crate::LogSink>,
+    log_bytes: u64,
+    current: Current,
+    /// Whether a request is being answered, or the guest is being made ready.
+    in_request: bool,
+    /// Why the guest was stopped, where the trap itself does not say it.
+    stopped: Option<GuestError>,
+}
+
+impl State {
+    pub(crate) fn new(setup: Setup, pool_memory_bytes_max: u64, stack_bytes_max: usize) -> State {
+        let limits = setup.limits;
+        let handles = usize::try_from(limits.handles_max).unwrap_or(usize::MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles);
+        State {
+            table,
+            handles: 0,
+            limiter: Limiter::new(
+                limits.guest_memory_bytes_max.min(pool_memory_bytes_max),
+                limits.table_elements_max,
+            ),
+            limits,
+            stack_bytes_max,
+            backend: Cpu::new(),
+            assets: setup.assets,
+            tensor_bytes: setup.tensor_bytes,
+            log: setup.log,
+            log_bytes: 0,
+            current: Current {
+                id: String::new(),
+                parameters: Arc::default(),
+                outputs: Arc::default(),
+                deadline: setup.deadline,
+                limit: "load_ms_max",
+                limit_ms: setup.load_ms_max,
+                cancel: setup.cancel,
+            },
+            in_request: false,
+            stopped: None,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, call: Current) {
+        self.current = call;
+        self.in_request = true;
+        self.log_bytes = 0;
+    }
+
+    /// At every tick of the epoch that the guest is found running.
+    pub(crate) fn on_epoch(&self) -> wasmtime::Result<UpdateDeadline> {
+        if self.current.cancel.is_cancelled() || Instant::now() >= self.current.deadline {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        Ok(UpdateDeadline::Yield(1))
+    }
+
+    /// Handles for the guest on its inputs.
+    pub(crate) fn push_inputs(
+        &mut self,
+        inputs: Vec<Named>,
+    ) -> Result<Vec<NamedTensor>, GuestError> {
+        let mut handles = Vec::with_capacity(inputs.len());
+        for Named { name, tensor } in inputs {
+            let max = self.tensor_bytes.max();
+            let charge = self
+                .charge(tensor.data().len() as u64)
+                .map_err(|_| GuestError::Limit { limit: "tensor_bytes_max", max })?;
+            let max = self.limits.handles_max;
+            let value = self
+                .push(tensor, Some(charge))
+                .map_err(|_| GuestError::Limit { limit: "handles_max", max })?;
+            handles.push(NamedTensor { name, value });
+        }
+        Ok(handles)
+    }
+
+    /// The tensors behind the guest's answer. They stop counting against its budget and must be within the limit on
+    /// outputs instead.
+    pub(crate) fn take_outputs(
+        &mut self,
+        outputs: Vec<NamedTensor>,
+    ) -> Result<Vec<Named>, GuestError> {
+        let mut taken = Vec::with_capacity(outputs.len());
+        let mut bytes: u64 = 0;
+        for NamedTensor { name, value } in outputs {
+            let HostTensor { tensor, .. } =
+                self.pull(value).map_err(|error| GuestError::Trap(error.to_string()))?;
+            bytes += tensor.data().len() as u64;
+            if bytes > self.limits.output_bytes_max {
+                let (limit, max) = ("output_bytes_max", self.limits.output_bytes_max);
+                return Err(GuestError::Limit { limit, max });
+            }
+            taken.push(Named { name, tensor });
+        }
+        Ok(taken)
+    }
+
+    /// Whether a quarter of the handles are taken between calls: a guest that leaks.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.handles.saturating_mul(4) > self.limits.handles_max
+    }
+
+    /// What an error that the guest answered means to whoever asked.
+    pub(crate) fn answered(&self, error: Error) -> GuestError {
+        match error {
+            Error::InvalidArgument(text) => GuestError::Refused(shortened(text)),
+            Error::ResourceExhausted(text) => {
+                self.stopped.clone().unwrap_or_else(|| GuestError::Failed(shortened(text)))
+            }
+            Error::NotFound(text) | Error::Unsupported(text) | Error::Internal(text) => {
+                GuestError::Failed(shortened(text))
+            }
+        }
+    }
+
+    /// What a trap means to whoever asked.
+    pub(crate) fn explain(&self, error: &wasmtime::Error) -> GuestError {
+        let limit = |limit, max| GuestError::Limit { limit, max };
+        if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+            return GuestError::Busy;
+        }
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) if self.current.cancel.is_cancelled() => GuestError::Cancelled,
+            Some(Trap::Interrupt) => {
+                GuestError::Deadline { limit: self.current.limit, max: self.current.limit_ms }
+            }
+            Some(Trap::StackOverflow) => limit("stack_bytes_max", self.stack_bytes_max as u64),
+            _ => self.explain_other(error),
+        }
+    }
+
+    fn explain_other(&self, error: &wasmtime::Error) -> GuestError {
+        if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+            return GuestError::Limit { limit: "handles_max", max: self.limits.handles_max };
+        }
+        if let Some(stopped) = &self.stopped {
+            return stopped.clone();
+        }
+        if let Some((limit, max)) = self.limiter.refused() {
+            return GuestError::Limit { limit, max };
+        }
+        let text = format!("{error:#}");
+        // wasmtime keeps the type of this error to itself.
+        if text.contains("fuel allocated for hostcalls") {
+            let max = self.limits.hostcall_bytes_max;
+            return GuestError::Limit { limit: "hostcall_bytes_max", max };
+        }
+        GuestError::Trap(shortened(text))
+    }
+
+    /// Takes `bytes` of the guest's budget for tensors.
+    fn charge(&mut self, bytes: u64) -> Result<Arc<Charge>, HostError> {
+        self.tensor_bytes.charge(bytes).map(Arc::new).map_err(|over| {
+            self.stopped = Some(GuestError::Limit { limit: "tensor_bytes_max", max: over.max });
+            HostError::Told(Error::ResourceExhausted(format!(
+                "{} bytes more would pass the limit tensor_bytes_max of {}, of which {} are in use",
+                over.asked, over.max, over.used
+            )))
+        })
+    }
+
+    /// A handle on a new tensor.
+    fn push(
+        &mut self,
+        tensor: Tensor,
+        charge: Option<Arc<Charge>>,
+    ) -> Result<Resource<HostTensor>, HostError> {
+        let handle = self.table.push(HostTensor { tensor, charge })?;
+        self.handles += 1;
+        Ok(handle)
+    }
+
+    /// The tensor behind a handle, which is no more.
+    fn pull(&mut self, handle: Resource<HostTensor>) -> Result<HostTensor, ResourceTableError> {
+        let tensor = self.table.delete(handle)?;
+        self.handles -= 1;
+        Ok(tensor)
+    }
+}
+
+impl types::Host for State {
+    fn convert_error(&mut self, error: HostError) -> wasmtime::Result<Error> {
+        match error {
+            HostError::Told(error) => Ok(error),
+            HostError::Stopped(error) => Err(error),
+        }
+    }
+}
+
+/// A guest's text may be long; what goes into answers and logs is not.
+fn shortened(mut text: String) -> String {
+    const TEXT_BYTES_MAX: usize = 2_000;
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        text.push_str(" ...");
+    }
+    text
+}
+
+macro_rules! dtypes {
+    ($($name:ident),*) => {
+        pub(crate) fn dtype_from_wit(dtype: Dtype) -> DType {
+            match dtype { $(Dtype::$name => DType::$name),* }
+        }
+
+        pub(crate) fn dtype_to_wit(dtype: DType) -> Dtype {
+            match dtype { $(DType::$name => Dtype::$name),* }
+        }
+    };
+}
+dtypes!(
+    Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf16, Fp32, Fp64, Bytes
+);

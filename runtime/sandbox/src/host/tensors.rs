@@ -1,0 +1,305 @@
+//! The import `tensors`: every operation checks, charges, and only then computes.
+
+use innkeeper_kernels::{Backend, Binary, Compare, Op, Reduce, Unary};
+use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
+use wasmtime::component::Resource;
+
+use super::{HostError, HostTensor, State, dtype_from_wit, dtype_to_wit};
+use crate::bindings::innkeeper::model::tensors;
+use crate::bindings::innkeeper::model::types::{Dtype, Error};
+
+type Handle = Resource<HostTensor>;
+type Answer = Result<Handle, HostError>;
+
+/// The multiply-adds that one operation may take. An operation is not interrupted, so this is what keeps a guest from
+/// holding a thread past its deadline: about half a second.
+const OPERATION_COST_MAX: u64 = 1 << 34;
+
+impl State {
+    fn tensor(&self, handle: &Handle) -> Result<&Tensor, HostError> {
+        Ok(&self.table.get(handle)?.tensor)
+    }
+
+    /// Runs one operation: shapes first, then the bill, then the work.
+    fn run(&mut self, op: &Op, handles: &[&Handle]) -> Answer {
+        // Clones share the bytes; they let go of the table so that the charge can be taken.
+        let mut inputs: Vec<Tensor> = Vec::with_capacity(handles.len());
+        for handle in handles {
+            inputs.push(self.tensor(handle)?.clone());
+        }
+        let kinds: Vec<(DType, &Shape)> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
+        let (dtype, shape) = op.output(&kinds)?;
+        let cost = op.cost(&kinds);
+        if cost > OPERATION_COST_MAX {
+            return Err(HostError::Told(Error::ResourceExhausted(format!(
+                "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
+            ))));
+        }
+        let charge = self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?;
+        let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let output = self.backend.run(op, &inputs)?;
+        self.push(output, Some(charge))
+    }
+
+    fn binary(&mut self, op: Binary, a: &Handle, b: &Handle) -> Answer {
+        self.run(&Op::Binary(op), &[a, b])
+    }
+
+    fn unary(&mut self, op: Unary, a: &Handle) -> Answer {
+        self.run(&Op::Unary(op), &[a])
+    }
+
+    fn reduce(&mut self, op: Reduce, a: &Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        let axes = axes.into_iter().map(i64::from).collect();
+        self.run(&Op::Reduce { op, axes, keep_dims }, &[a])
+    }
+
+    /// Another handle on bytes that are counted already.
+    fn alias(&mut self, handle: &Handle, tensor: Tensor) -> Answer {
+        let charge = self.table.get(handle)?.charge.clone();
+        self.push(tensor, charge)
+    }
+
+    fn part(&self, handle: &Handle, offset: u64, length: u64) -> Result<Vec<u8>, HostError> {
+        let bytes = self.tensor(handle)?.as_bytes();
+        let max = self.limits.guest_memory_bytes_max;
+        if length > max {
+            return Err(HostError::Told(Error::ResourceExhausted(format!(
+                "{length} bytes do not fit into the guest: guest_memory_bytes_max is {max}"
+            ))));
+        }
+        let range = usize::try_from(offset).ok().zip(usize::try_from(length).ok());
+        range
+            .and_then(|(start, length)| bytes.get(start..start.checked_add(length)?))
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| {
+                HostError::invalid(format!(
+                    "bytes {offset} to {offset}+{length} are not inside the tensor's {} bytes",
+                    bytes.len()
+                ))
+            })
+    }
+}
+
+fn shape_of(dims: &[u32]) -> Result<Shape, HostError> {
+    let dims: Vec<i64> = dims.iter().map(|&dim| i64::from(dim)).collect();
+    Shape::from_i64(&dims).map_err(|error| HostError::invalid(error.to_string()))
+}
+
+impl tensors::Host for State {}
+
+impl tensors::HostTensor for State {
+    fn from_bytes(&mut self, dtype: Dtype, shape: Vec<u32>, data: Vec<u8>) -> Answer {
+        let shape = shape_of(&shape)?;
+        let charge = self.charge(data.len() as u64)?;
+        let data = Buffer::aligned_copy(&data);
+        let tensor = Tensor::new(dtype_from_wit(dtype), shape, data)
+            .map_err(|error| HostError::invalid(error.to_string()))?;
+        self.push(tensor, Some(charge))
+    }
+
+    fn full(&mut self, dtype: Dtype, shape: Vec<u32>, value: f64) -> Answer {
+        let shape = shape_of(&shape)?.dims().to_vec();
+        self.run(&Op::Full { dtype: dtype_from_wit(dtype), shape, value }, &[])
+    }
+
+    fn arange(&mut self, dtype: Dtype, start: f64, step: f64, count: u32) -> Answer {
+        let (dtype, count) = (dtype_from_wit(dtype), count as usize);
+        self.run(&Op::Arange { dtype, start, step, count }, &[])
+    }
+
+    fn dtype(&mut self, this: Handle) -> wasmtime::Result<Dtype> {
+        Ok(dtype_to_wit(self.table.get(&this)?.tensor.dtype()))
+    }
+
+    fn shape(&mut self, this: Handle) -> wasmtime::Result<Vec<u32>> {
+        let shape = self.table.get(&this)?.tensor.shape();
+        // A guest's own shapes fit; an asset's or a request's may hold more than 2^32 in a tensor without elements.
+        Ok(shape.dims().iter().map(|&dim| u32::try_from(dim).unwrap_or(u32::MAX)).collect())
+    }
+
+    fn byte_length(&mut self, this: Handle) -> wasmtime::Result<u64> {
+        Ok(self.table.get(&this)?.tensor.data().len() as u64)
+    }
+
+    fn to_bytes(&mut self, this: Handle) -> Result<Vec<u8>, HostError> {
+        let length = self.tensor(&this)?.data().len() as u64;
+        self.part(&this, 0, length)
+    }
+
+    fn read(&mut self, this: Handle, offset: u64, length: u64) -> Result<Vec<u8>, HostError> {
+        self.part(&this, offset, length)
+    }
+
+    fn share(&mut self, this: Handle) -> Answer {
+        let tensor = self.tensor(&this)?.clone();
+        self.alias(&this, tensor)
+    }
+
+    fn cast(&mut self, this: Handle, to: Dtype) -> Answer {
+        self.run(&Op::Cast { to: dtype_from_wit(to) }, &[&this])
+    }
+
+    fn reshape(&mut self, this: Handle, shape: Vec<i64>) -> Answer {
+        let tensor = self.tensor(&this)?;
+        let (_, shape) = Op::Reshape { shape }.output(&[(tensor.dtype(), tensor.shape())])?;
+        let tensor =
+            tensor.reshaped(shape).map_err(|error| HostError::invalid(error.to_string()))?;
+        self.alias(&this, tensor)
+    }
+
+    fn transpose(&mut self, this: Handle, permutation: Vec<u32>) -> Answer {
+        let permutation = permutation.into_iter().map(|axis| axis as usize).collect();
+        self.run(&Op::Transpose { permutation }, &[&this])
+    }
+
+    fn slice(&mut self, this: Handle, axis: i32, start: i64, end: i64) -> Answer {
+        self.run(&Op::Slice { axis: axis.into(), start, end }, &[&this])
+    }
+
+    fn concat(&mut self, parts: Vec<Handle>, axis: i32) -> Answer {
+        let parts: Vec<&Handle> = parts.iter().collect();
+        self.run(&Op::Concat { axis: axis.into() }, &parts)
+    }
+
+    fn gather(&mut self, this: Handle, indices: Handle, axis: i32) -> Answer {
+        self.run(&Op::Gather { axis: axis.into() }, &[&this, &indices])
+    }
+
+    fn add(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Add, &this, &rhs)
+    }
+
+    fn sub(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Sub, &this, &rhs)
+    }
+
+    fn mul(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Mul, &this, &rhs)
+    }
+
+    fn div(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Div, &this, &rhs)
+    }
+
+    fn pow(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Pow, &this, &rhs)
+    }
+
+    fn maximum(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Maximum, &this, &rhs)
+    }
+
+    fn minimum(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.binary(Binary::Minimum, &this, &rhs)
+    }
+
+    fn add_scalar(&mut self, this: Handle, value: f64) -> Answer {
+        self.run(&Op::Scalar { op: Binary::Add, value }, &[&this])
+    }
+
+    fn mul_scalar(&mut self, this: Handle, value: f64) -> Answer {
+        self.run(&Op::Scalar { op: Binary::Mul, value }, &[&this])
+    }
+
+    fn equal(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.run(&Op::Compare(Compare::Equal), &[&this, &rhs])
+    }
+
+    fn less(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.run(&Op::Compare(Compare::Less), &[&this, &rhs])
+    }
+
+    fn greater(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.run(&Op::Compare(Compare::Greater), &[&this, &rhs])
+    }
+
+    fn select(&mut self, this: Handle, a: Handle, b: Handle) -> Answer {
+        self.run(&Op::Select, &[&this, &a, &b])
+    }
+
+    fn neg(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Neg, &this)
+    }
+
+    fn abs(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Abs, &this)
+    }
+
+    fn exp(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Exp, &this)
+    }
+
+    fn ln(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Ln, &this)
+    }
+
+    fn sqrt(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Sqrt, &this)
+    }
+
+    fn tanh(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Tanh, &this)
+    }
+
+    fn sigmoid(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Sigmoid, &this)
+    }
+
+    fn relu(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Relu, &this)
+    }
+
+    fn gelu(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Gelu, &this)
+    }
+
+    fn silu(&mut self, this: Handle) -> Answer {
+        self.unary(Unary::Silu, &this)
+    }
+
+    fn sum(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.reduce(Reduce::Sum, &this, axes, keep_dims)
+    }
+
+    fn mean(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.reduce(Reduce::Mean, &this, axes, keep_dims)
+    }
+
+    fn max(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.reduce(Reduce::Max, &this, axes, keep_dims)
+    }
+
+    fn min(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.reduce(Reduce::Min, &this, axes, keep_dims)
+    }
+
+    fn argmax(&mut self, this: Handle, axis: i32, keep_dims: bool) -> Answer {
+        self.run(&Op::ArgMax { axis: axis.into(), keep_dims }, &[&this])
+    }
+
+    fn softmax(&mut self, this: Handle, axis: i32) -> Answer {
+        self.run(&Op::Softmax { axis: axis.into() }, &[&this])
+    }
+
+    fn log_softmax(&mut self, this: Handle, axis: i32) -> Answer {
+        self.run(&Op::LogSoftmax { axis: axis.into() }, &[&this])
+    }
+
+    fn matmul(&mut self, this: Handle, rhs: Handle) -> Answer {
+        self.run(&Op::MatMul, &[&this, &rhs])
+    }
+
+    fn linear(&mut self, this: Handle, weight: Handle, bias: Option<Handle>) -> Answer {
+        match &bias {
+            Some(bias) => self.run(&Op::Linear { bias: true }, &[&this, &weight, bias]),
+            None => self.run(&Op::Linear { bias: false }, &[&this, &weight]),
+        }
+    }
+
+    fn drop(&mut self, this: Handle) -> wasmtime::Result<()> {
+        // The last handle gives the bytes back to the budget.
+        self.pull(this)?;
+        Ok(())
+    }
+}

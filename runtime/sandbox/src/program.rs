@@ -1,0 +1,110 @@
+//! A component, compiled and linked, that instances are made of.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::Store;
+
+use crate::assets::Assets;
+use crate::bindings::PluginPre;
+use crate::host::{LogSink, State};
+use crate::{ByteBudget, Cancel, Engine, GuestError, Instance, Seal, artefact};
+
+/// A component that is ready to be instantiated. It holds machine code and no state.
+pub struct Program {
+    engine: Engine,
+    pre: PluginPre<State>,
+}
+
+/// Sealed code that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody changed it, or it is for another engine or component.
+    #[error("the compiled code was changed, or was made for another engine")]
+    Seal,
+    /// It does not fit the world that the host offers.
+    #[error("the component does not fit the world innkeeper:model/plugin: {0}")]
+    World(String),
+}
+
+/// What one instance may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceLimits {
+    /// Bytes of linear memory.
+    pub guest_memory_bytes_max: u64,
+    /// Table elements.
+    pub table_elements_max: u64,
+    /// Tensor handles.
+    pub handles_max: u64,
+    /// Bytes handed to the host in one call.
+    pub hostcall_bytes_max: u64,
+    /// Bytes of all outputs of one prediction.
+    pub output_bytes_max: u64,
+    /// Bytes of log per prediction.
+    pub log_bytes_max: u64,
+}
+
+/// What an instance is made with.
+pub struct Setup {
+    /// The version's read-only files.
+    pub assets: Arc<Assets>,
+    /// What it may use.
+    pub limits: InstanceLimits,
+    /// Where the bytes behind its tensors are counted.
+    pub tensor_bytes: Arc<ByteBudget>,
+    /// Where its log goes.
+    pub log: Arc<dyn LogSink>,
+    /// When `load` is stopped.
+    pub deadline: Instant,
+    /// The milliseconds that `deadline` stands for, for the error's text.
+    pub load_ms_max: u64,
+    /// Stops `load` earlier.
+    pub cancel: Cancel,
+}
+
+impl Program {
+    /// Opens sealed code.
+    ///
+    /// # Errors
+    /// [`OpenError::Seal`]: compile the component anew. [`OpenError::World`]: refuse it.
+    pub fn open(
+        engine: &Engine,
+        seal: &Seal,
+        digest: &[u8; 32],
+        sealed: &[u8],
+    ) -> Result<Program, OpenError> {
+        let inner = &engine.0;
+        let component =
+            artefact::deserialize(&inner.wasmtime, seal, &engine.fingerprint(), digest, sealed)
+                .ok_or(OpenError::Seal)?
+                .map_err(|_| OpenError::Seal)?;
+        let world = |error: wasmtime::Error| OpenError::World(format!("{error:#}"));
+        let pre = inner.linker.instantiate_pre(&component).map_err(world)?;
+        Ok(Program { engine: engine.clone(), pre: PluginPre::new(pre).map_err(world)? })
+    }
+
+    /// The engine it runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// A fresh instance that has run the guest's `load`.
+    ///
+    /// # Errors
+    /// Whatever `load` did, or [`GuestError::Busy`] when there is no room.
+    pub async fn instantiate(&self, setup: Setup) -> Result<Instance, GuestError> {
+        let engine = &self.engine.0;
+        let (hostcall_bytes, handles) = (setup.limits.hostcall_bytes_max, setup.limits.handles_max);
+        let state = State::new(setup, engine.guest_memory_bytes_max, engine.stack_bytes_max);
+        let mut store = Store::new(&engine.wasmtime, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(usize::try_from(hostcall_bytes).unwrap_or(usize::MAX));
+        store.set_max_component_handles(usize::try_from(handles).unwrap_or(usize::MAX));
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| store.data().on_epoch());
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(plugin) => Instance::load(store, plugin).await,
+            Err(error) => Err(store.data().explain(&error)),
+        }
+    }
+}
