@@ -2,17 +2,35 @@
 //!
 //! This crate knows no WebAssembly, no HTTP and no tensors. It does not know what a manifest or a blob means; it keeps
 //! them, says whose they are, and never forgets what it has acknowledged.
+//!
+//! Rows lie in an SQLite database, bytes in a blob store beside it. A row about bytes is written after the bytes are on
+//! the disk and deleted before they are, so a crash leaves files without a row and never the reverse; the next start
+//! removes them.
 
 #![forbid(unsafe_code)]
 
-mod clock;
-mod digest;
-mod error;
-mod keys;
 mod names;
+mod digest;
 mod records;
-mod stub;
+mod error;
+mod clock;
+mod catalog;
+mod tenants;
+mod keys;
+mod publish;
+mod aliases;
+mod models;
+mod blobs;
+mod uploads;
+mod sweep;
+mod staging;
+mod store;
+mod row;
 
+#[cfg(test)]
+mod tests;
+
+pub use catalog::{Catalog, CatalogConfig};
 pub use clock::{Clock, SystemClock};
 pub use digest::{Digest, DigestError};
 pub use error::CatalogError;
@@ -22,4 +40,4 @@ pub use records::{
     ModelRecord, NewVersion, PublishLimits, Published, Sharing, Swept, UploadLimits, Usage,
     VersionRecord,
 };
-pub use stub::{Catalog, CatalogConfig, UploadId};
+pub use uploads::{UploadId, UploadIdError};

@@ -65,6 +65,13 @@ macro_rules! name {
             }
         }
 
+        // Equality and hash are the text's own, so maps keyed by a name can be asked by its text.
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl AsRef<str> for $type {
             fn as_ref(&self) -> &str {
                 &self.0
