@@ -1,7 +1,22 @@
 //! The backend that is always there.
 
-use innkeeper_tensor::Tensor;
+mod create;
+mod dispatch;
+mod elementwise;
+mod gemm;
+mod layout;
+mod matmul;
+mod memory;
+mod number;
+mod reduce;
+mod rows;
+mod softmax;
+mod walk;
 
+use innkeeper_tensor::{DType, Shape, Tensor};
+
+use crate::error::invalid;
+use crate::infer::{axes, layout as shapes};
 use crate::{Backend, Op, OpError};
 
 /// The processor, one thread per call: the host already runs many requests at once.
@@ -20,7 +35,67 @@ impl Backend for Cpu {
         "cpu"
     }
 
-    fn run(&self, op: &Op, _inputs: &[&Tensor]) -> Result<Tensor, OpError> {
-        Err(crate::error::unsupported(op.name(), "to be written"))
+    fn run(&self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, OpError> {
+        let (dtype, shape) = checked(op, inputs)?;
+        let name = op.name();
+        match (op, inputs) {
+            (Op::Full { value, .. }, []) => create::full(dtype, shape, *value),
+            (Op::Arange { start, step, .. }, []) => create::arange(dtype, shape, *start, *step),
+            (Op::Cast { to }, [x]) => create::cast(x, *to),
+            (Op::Reshape { .. }, [x]) => {
+                x.reshaped(shape).map_err(|error| invalid(name, error.to_string()))
+            }
+            (Op::Transpose { permutation }, [x]) => layout::transpose(shape, x, permutation),
+            (Op::Slice { axis, start, end }, [x]) => {
+                let (_, axis, range) = shapes::slice(name, x.shape(), *axis, *start, *end)?;
+                layout::slice(shape, x, axis, range)
+            }
+            (Op::Concat { axis }, parts) => {
+                let axis = axes::axis(name, *axis, shape.rank())?;
+                layout::concat(shape, parts, axis)
+            }
+            (Op::Gather { axis }, [data, indices]) => {
+                let axis = axes::axis(name, *axis, data.shape().rank())?;
+                layout::gather(shape, data, indices, axis)
+            }
+            (Op::Binary(binary), [a, b]) => elementwise::binary(*binary, shape, a, b),
+            (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value),
+            (Op::Compare(compare), [a, b]) => elementwise::compare(*compare, shape, a, b),
+            (Op::Select, [condition, a, b]) => elementwise::select(shape, condition, a, b),
+            (Op::Unary(unary), [a]) => elementwise::unary(*unary, a),
+            (Op::Reduce { op, axes, .. }, [a]) => {
+                let gone = axes::axes(name, axes, a.shape().rank())?;
+                reduce::reduce(*op, shape, a, &gone)
+            }
+            (Op::ArgMax { axis, .. }, [a]) => {
+                reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+            }
+            (Op::Softmax { axis }, [a]) => {
+                softmax::softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+            }
+            (Op::LogSoftmax { axis }, [a]) => {
+                softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+            }
+            (Op::MatMul, [a, b]) => matmul::matmul(a, b),
+            (Op::Linear { .. }, [x, weight]) => matmul::linear(x, weight, None),
+            (Op::Linear { .. }, [x, weight, bias]) => matmul::linear(x, weight, Some(bias)),
+            _ => Err(invalid(name, "wrong number of operands")),
+        }
+    }
+}
+
+/// [`Op::output`] of these tensors, without an allocation for the usual numbers of operands.
+fn checked(op: &Op, inputs: &[&Tensor]) -> Result<(DType, Shape), OpError> {
+    match inputs {
+        [] => op.output(&[]),
+        [a] => op.output(&[(a.dtype(), a.shape())]),
+        [a, b] => op.output(&[(a.dtype(), a.shape()), (b.dtype(), b.shape())]),
+        [a, b, c] => {
+            op.output(&[(a.dtype(), a.shape()), (b.dtype(), b.shape()), (c.dtype(), c.shape())])
+        }
+        many => {
+            let operands: Vec<_> = many.iter().map(|x| (x.dtype(), x.shape())).collect();
+            op.output(&operands)
+        }
     }
 }

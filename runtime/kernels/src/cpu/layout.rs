@@ -1,0 +1,122 @@
+//! Operations that move elements and compute nothing.
+
+use std::ops::Range;
+
+use innkeeper_tensor::{DType, Element, Shape, Tensor};
+
+use crate::OpError;
+use crate::cpu::dispatch::word;
+use crate::cpu::memory::{elements, room, tensor, words};
+use crate::cpu::walk::{Walk, around, strides};
+
+pub(super) fn transpose(
+    shape: Shape,
+    x: &Tensor,
+    permutation: &[usize],
+) -> Result<Tensor, OpError> {
+    let strides = strides(x.shape());
+    let dims = shape.dims().iter().zip(permutation).rev();
+    let walk = Walk::strided(dims.map(|(&size, &from)| (size, [strides[from]])));
+    word!(x.dtype(), W => {
+        let mut out = room(shape.elements())?;
+        if shape.elements() > 0 {
+            let from = words::<W>(x);
+            let (len, [step]) = walk.inner();
+            if step == 1 {
+                walk.rows(|[at]| out.extend_from_slice(&from[at..at + len]));
+            } else {
+                walk.rows(|[at]| out.extend((0..len).map(|i| from[at + i * step])));
+            }
+        }
+        tensor(x.dtype(), shape, out)
+    })
+}
+
+pub(super) fn slice(
+    shape: Shape,
+    x: &Tensor,
+    axis: usize,
+    range: Range<usize>,
+) -> Result<Tensor, OpError> {
+    let (blocks, size, inner) = around(x.shape(), axis);
+    word!(x.dtype(), W => {
+        let mut out = room(shape.elements())?;
+        if shape.elements() > 0 {
+            let from = words::<W>(x);
+            for block in 0..blocks {
+                let start = block * size * inner;
+                let part = start + range.start * inner..start + range.end * inner;
+                out.extend_from_slice(&from[part]);
+            }
+        }
+        tensor(x.dtype(), shape, out)
+    })
+}
+
+pub(super) fn concat(shape: Shape, parts: &[&Tensor], axis: usize) -> Result<Tensor, OpError> {
+    let dtype = parts.first().map_or(DType::Bytes, |part| part.dtype());
+    let blocks: usize = shape.dims()[..axis].iter().product();
+    word!(dtype, W => {
+        let mut out = room(shape.elements())?;
+        if shape.elements() > 0 {
+            let parts: Vec<_> = parts.iter().map(|part| words::<W>(part)).collect();
+            for block in 0..blocks {
+                for part in &parts {
+                    let len = part.len() / blocks;
+                    out.extend_from_slice(&part[block * len..(block + 1) * len]);
+                }
+            }
+        }
+        tensor(dtype, shape, out)
+    })
+}
+
+pub(super) fn gather(
+    shape: Shape,
+    data: &Tensor,
+    indices: &Tensor,
+    axis: usize,
+) -> Result<Tensor, OpError> {
+    match indices.dtype() {
+        DType::Int32 => gather_by::<i32>(shape, data, &elements(indices)?, axis),
+        _ => gather_by::<i64>(shape, data, &elements(indices)?, axis),
+    }
+}
+
+fn gather_by<I: Element + Into<i64>>(
+    shape: Shape,
+    data: &Tensor,
+    indices: &[I],
+    axis: usize,
+) -> Result<Tensor, OpError> {
+    let (blocks, size, inner) = around(data.shape(), axis);
+    if let Some(wrong) = indices.iter().find(|&&index| position(index, size) >= size) {
+        let wrong: i64 = (*wrong).into();
+        return Err(OpError::InvalidArgument(format!(
+            "gather: index {wrong} is not in dimension {axis} of {}: it must be from -{size} to \
+             {size} (excluded)",
+            data.shape()
+        )));
+    }
+    word!(data.dtype(), W => {
+        let mut out = room(shape.elements())?;
+        if shape.elements() > 0 {
+            let from = words::<W>(data);
+            for block in 0..blocks {
+                for &index in indices {
+                    let start = (block * size + position(index, size)) * inner;
+                    out.extend_from_slice(&from[start..start + inner]);
+                }
+            }
+        }
+        tensor(data.dtype(), shape, out)
+    })
+}
+
+/// Where `index` points among `size` positions; at `size` or beyond when it is out of range.
+fn position(index: impl Into<i64>, size: usize) -> usize {
+    let index = index.into();
+    // A shape's sizes fit into an i64, so that adding one to a negative number does not overflow.
+    let index = if index < 0 { index + size as i64 } else { index };
+    usize::try_from(index).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,54 @@
+//! Elements in and out of tensors.
+
+use std::borrow::Cow;
+
+use innkeeper_tensor::{Buffer, DType, Element, Shape, Tensor};
+
+use crate::OpError;
+
+/// An empty vector with room for `len` elements. To be called after the check, with a size that it gave.
+pub(super) fn room<T>(len: usize) -> Result<Vec<T>, OpError> {
+    let mut elements = Vec::new();
+    elements.try_reserve_exact(len).map_err(|_| {
+        let bytes = len.saturating_mul(size_of::<T>());
+        OpError::Unsupported(format!("there is no memory for a result of {bytes} bytes"))
+    })?;
+    Ok(elements)
+}
+
+/// `len` elements, all `value`.
+pub(super) fn filled<T: Clone>(len: usize, value: T) -> Result<Vec<T>, OpError> {
+    let mut elements = room(len)?;
+    elements.resize(len, value);
+    Ok(elements)
+}
+
+/// A tensor that owns `elements`, whose type need only be as large as the dtype's.
+pub(super) fn tensor<T: Element>(
+    dtype: DType,
+    shape: Shape,
+    elements: Vec<T>,
+) -> Result<Tensor, OpError> {
+    Tensor::new(dtype, shape, Buffer::from_vec(elements)).map_err(broken)
+}
+
+/// The elements of a tensor of that very dtype.
+pub(super) fn elements<T: Element>(tensor: &Tensor) -> Result<Cow<'_, [T]>, OpError> {
+    tensor.elements().map_err(broken)
+}
+
+/// The elements as words of their size, borrowed where they lie aligned.
+pub(super) fn words<W: Element>(tensor: &Tensor) -> Cow<'_, [W]> {
+    let bytes = tensor.as_bytes();
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(words) => Cow::Borrowed(words),
+        Err(_) => Cow::Owned(
+            bytes.chunks_exact(size_of::<W>()).map(bytemuck::pod_read_unaligned).collect(),
+        ),
+    }
+}
+
+/// A tensor error that the check should have ruled out.
+fn broken(error: innkeeper_tensor::TensorError) -> OpError {
+    OpError::InvalidArgument(error.to_string())
+}
