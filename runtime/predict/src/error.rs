@@ -27,9 +27,6 @@ pub enum PredictError {
     /// The tensors do not fit the model's signature.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    /// The model refused the input.
-    #[error("the model refused the input: {0}")]
-    Refused(String),
     /// The tenant starts more predictions than it may.
     #[error("over the limit requests_per_second_max of {limit}; retry in {retry_after_ms} ms")]
     Rate {
@@ -39,7 +36,9 @@ pub enum PredictError {
         retry_after_ms: u64,
     },
     /// The tenant's queue is full.
-    #[error("over the limit queue_requests_max of {limit} with requests_in_flight_max of {in_flight} running")]
+    #[error(
+        "over the limit queue_requests_max of {limit} with requests_in_flight_max of {in_flight} running"
+    )]
     QueueFull {
         /// How many may wait.
         limit: u64,
@@ -56,7 +55,9 @@ pub enum PredictError {
     #[error("the server is shutting down")]
     Draining,
     /// The model has trapped too often and rests.
-    #[error("the model failed {failures} times in a row and rests for {retry_after_ms} ms; its log says why")]
+    #[error(
+        "the model failed {failures} times in a row and rests for {retry_after_ms} ms; its log says why"
+    )]
     Breaker {
         /// How often.
         failures: u32,
@@ -69,9 +70,6 @@ pub enum PredictError {
     /// The guest's answer does not fit its own signature.
     #[error("the model does not keep to its signature: {0}")]
     BadAnswer(Mismatch),
-    /// The caller went away.
-    #[error("the request was cancelled")]
-    Cancelled,
     /// The model's code cannot be brought up.
     #[error("the model cannot be loaded: {0}")]
     Load(String),
@@ -81,16 +79,19 @@ impl PredictError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            PredictError::NotFound(_)
-            | PredictError::Mismatch(_)
-            | PredictError::Refused(_)
-            | PredictError::Cancelled => Fault::Caller,
+            PredictError::NotFound(_) | PredictError::Mismatch(_) => Fault::Caller,
             PredictError::Rate { .. }
             | PredictError::QueueFull { .. }
             | PredictError::QueueTimeout { .. }
             | PredictError::Draining
             | PredictError::Breaker { .. } => Fault::Load,
-            PredictError::BadAnswer(_) | PredictError::Guest(_) => Fault::Plugin,
+            PredictError::Guest(error) => match error {
+                GuestError::Busy => Fault::Load,
+                GuestError::Host(_) => Fault::Host,
+                GuestError::Cancelled | GuestError::Refused(_) => Fault::Caller,
+                _ => Fault::Plugin,
+            },
+            PredictError::BadAnswer(_) => Fault::Plugin,
             PredictError::Load(_) => Fault::Host,
         }
     }

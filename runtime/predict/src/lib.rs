@@ -12,11 +12,13 @@ mod limits;
 mod logs;
 mod predictor;
 mod registry;
+mod tenant;
 
 pub use admission::InFlight;
-pub use deployment::{Deployment, Isolation};
+pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, Loaded, Loader};
 pub use error::{Fault, PredictError};
 pub use limits::{LimitOverrides, Limits};
 pub use logs::{LogLine, Logs};
-pub use predictor::{Prediction, Predictor, Request};
+pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
+pub use tenant::Usage;

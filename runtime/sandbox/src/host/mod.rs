@@ -43,13 +43,15 @@ pub trait LogSink: Send + Sync + 'static {
 
 /// A tensor behind a guest's handle, counted while the handle lives. Handles on the same bytes share one charge; an
 /// asset's tensors have none, they count against the version.
-pub(crate) struct HostTensor {
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct HostTensor {
     pub(crate) tensor: Tensor,
     charge: Option<Arc<Charge>>,
 }
 
 /// Why an import was not done: the guest is told, or it is stopped.
-pub(crate) enum HostError {
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub enum HostError {
     /// The guest gets this as the import's result.
     Told(Error),
     /// The guest is stopped.

@@ -1,0 +1,159 @@
+//! Who may start now, who waits, and who is sent away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{Limits, PredictError};
+
+/// A place among the predictions that run, given back when dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    _place: OwnedSemaphorePermit,
+}
+
+/// Lets a bounded number in, lets a bounded number wait in order, and sends the others away.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    places: Arc<Semaphore>,
+    places_max: u64,
+    waiting: AtomicU64,
+}
+
+impl Gate {
+    pub(crate) fn new(places_max: u64) -> Gate {
+        let places = usize::try_from(places_max).unwrap_or(Semaphore::MAX_PERMITS);
+        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        Gate { places, places_max, waiting: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn places_max(&self) -> u64 {
+        self.places_max
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.places_max.saturating_sub(self.places.available_permits() as u64)
+    }
+
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// A place, at once or after waiting for a turn.
+    pub(crate) async fn enter(&self, limits: &Limits) -> Result<InFlight, PredictError> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(InFlight { _place: place });
+        }
+        let _waiting = Waiting::begin(&self.waiting, limits.queue_requests_max).ok_or(
+            PredictError::QueueFull {
+                limit: limits.queue_requests_max,
+                in_flight: self.places_max,
+            },
+        )?;
+        let turn = Arc::clone(&self.places).acquire_owned();
+        let patience = Duration::from_millis(limits.queue_ms_max.min(limits.deadline_ms_max));
+        match tokio::time::timeout(patience, turn).await {
+            Ok(Ok(place)) => Ok(InFlight { _place: place }),
+            // The semaphore is never closed.
+            Ok(Err(_)) => Err(PredictError::Draining),
+            Err(_) => Err(PredictError::QueueTimeout { limit: limits.queue_ms_max }),
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU64, max: u64) -> Option<Waiting<'a>> {
+        let add = |waiting| (waiting < max).then_some(waiting + 1);
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Waiting(count))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many may start in a second, after the generic cell rate algorithm (ITU-T I.371): one number says when the
+/// tenant's allowance is full again, and a start is refused when that is more than a second away.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    origin: Instant,
+    full_again_ns: AtomicU64,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+impl Rate {
+    pub(crate) fn new(now: Instant) -> Rate {
+        Rate { origin: now, full_again_ns: AtomicU64::new(0) }
+    }
+
+    /// Counts one start at `now`.
+    ///
+    /// # Errors
+    /// [`PredictError::Rate`], with the time until one may start.
+    pub(crate) fn start(&self, now: Instant, per_second_max: u64) -> Result<(), PredictError> {
+        let elapsed = now.saturating_duration_since(self.origin).as_nanos();
+        let now_ns = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        let step = SECOND_NS.checked_div(per_second_max).unwrap_or(u64::MAX / 2);
+        let next = |full_again: u64| {
+            let next = full_again.max(now_ns).saturating_add(step);
+            (next <= now_ns.saturating_add(SECOND_NS)).then_some(next)
+        };
+        self.full_again_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).map_err(
+            |full_again| {
+                let wait = full_again.saturating_add(step).saturating_sub(now_ns + SECOND_NS);
+                let retry_after_ms = wait.min(60 * SECOND_NS).div_ceil(1_000_000);
+                PredictError::Rate { limit: per_second_max, retry_after_ms }
+            },
+        )?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holds_as_many_starts_as_it_may() {
+        let begin = Instant::now();
+        let rate = Rate::new(begin);
+        for _ in 0..10 {
+            assert!(rate.start(begin, 10).is_ok());
+        }
+        let error = rate.start(begin, 10).unwrap_err();
+        assert!(
+            matches!(error, PredictError::Rate { limit: 10, retry_after_ms: 100 }),
+            "{error:?}"
+        );
+        assert!(rate.start(begin + Duration::from_millis(100), 10).is_ok());
+        assert!(rate.start(begin + Duration::from_millis(101), 10).is_err());
+        assert!(rate.start(begin + Duration::from_secs(10), 10).is_ok());
+    }
+
+    #[test]
+    fn none_a_second_is_none() {
+        let begin = Instant::now();
+        assert!(Rate::new(begin).start(begin, 0).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_is_bounded_in_length_and_time() {
+        let limits = Limits { queue_requests_max: 1, queue_ms_max: 50, ..Limits::default() };
+        let gate = Gate::new(1);
+        let first = gate.enter(&limits).await.unwrap();
+        let (second, third) = tokio::join!(gate.enter(&limits), gate.enter(&limits));
+        assert!(matches!(second, Err(PredictError::QueueTimeout { limit: 50 })));
+        assert!(matches!(third, Err(PredictError::QueueFull { limit: 1, in_flight: 1 })));
+        assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
+        drop(first);
+        assert!(gate.enter(&limits).await.is_ok());
+    }
+}

@@ -1,0 +1,243 @@
+//! A version made ready to run: its code and assets when warm, and each caller's instances.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use innkeeper_catalog::{Digest, ModelKey, TenantName, VersionName};
+use innkeeper_sandbox::{Assets, Instance, Program};
+use innkeeper_tensor::Signature;
+use serde::{Deserialize, Serialize};
+
+use crate::admission::Gate;
+use crate::{LimitOverrides, PredictError};
+
+/// How long an instance is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// A fresh instance for every request.
+    Request,
+    /// An instance is used again, by the tenant it was made for and no other.
+    #[default]
+    Tenant,
+}
+
+/// Brings a version's code and assets into memory. Written by whoever knows where they are stored.
+pub trait Loader: Send + Sync + 'static {
+    /// The code and the assets, or why they cannot be had.
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>>;
+}
+
+/// A version's code and assets.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The code.
+    pub program: Arc<Program>,
+    /// The read-only files.
+    pub assets: Arc<Assets>,
+}
+
+/// What a [`Deployment`] is made of.
+pub struct DeploymentParts {
+    /// The model.
+    pub model: ModelKey,
+    /// The version.
+    pub version: VersionName,
+    /// Its identity.
+    pub digest: Digest,
+    /// Its interface.
+    pub signature: Signature,
+    /// How long an instance is kept.
+    pub isolation: Isolation,
+    /// Limits that the model lowers for itself.
+    pub limits: LimitOverrides,
+    /// What it is, in its author's words.
+    pub description: String,
+    /// When it was published, in milliseconds since 1970.
+    pub created_ms: i64,
+    /// Brings it into memory.
+    pub loader: Arc<dyn Loader>,
+}
+
+/// A version made ready to run.
+pub struct Deployment {
+    /// The model.
+    pub model: ModelKey,
+    /// The version.
+    pub version: VersionName,
+    /// Its identity.
+    pub digest: Digest,
+    /// Its interface.
+    pub signature: Signature,
+    /// How long an instance is kept.
+    pub isolation: Isolation,
+    /// Limits that the model lowers for itself.
+    pub limits: LimitOverrides,
+    /// What it is, in its author's words.
+    pub description: String,
+    /// When it was published, in milliseconds since 1970.
+    pub created_ms: i64,
+    loader: Arc<dyn Loader>,
+    /// Held while loading, so that many first requests load once.
+    loading: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// The model's own bound on predictions at once, if its manifest sets one.
+    pub(crate) gate: Option<Gate>,
+    typical_us: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    loaded: Option<Loaded>,
+    callers: HashMap<TenantName, Caller>,
+    used: Option<Instant>,
+}
+
+/// What a deployment holds for one calling tenant. Tenants share none of it: neither instances, nor the blame for
+/// failures.
+#[derive(Default)]
+struct Caller {
+    warm: Vec<Instance>,
+    failures: u32,
+    rests_until: Option<Instant>,
+}
+
+/// When a model that keeps failing is left alone, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    /// Failures in a row after which it rests.
+    pub failures_max: u32,
+    /// Milliseconds of rest.
+    pub rest_ms: u64,
+}
+
+impl Default for Breaker {
+    fn default() -> Breaker {
+        Breaker { failures_max: 50, rest_ms: 1_000 }
+    }
+}
+
+impl Deployment {
+    /// A deployment of these parts, cold.
+    pub fn new(parts: DeploymentParts) -> Arc<Deployment> {
+        Arc::new(Deployment {
+            gate: parts.limits.requests_in_flight_max.map(Gate::new),
+            model: parts.model,
+            version: parts.version,
+            digest: parts.digest,
+            signature: parts.signature,
+            isolation: parts.isolation,
+            limits: parts.limits,
+            description: parts.description,
+            created_ms: parts.created_ms,
+            loader: parts.loader,
+            loading: tokio::sync::Mutex::new(()),
+            state: Mutex::default(),
+            typical_us: AtomicU64::new(0),
+        })
+    }
+
+    /// The code and assets, brought into memory if they are not there.
+    pub(crate) async fn loaded(&self) -> Result<Loaded, PredictError> {
+        if let Some(loaded) = self.state().loaded.clone() {
+            return Ok(loaded);
+        }
+        let _one_at_a_time = self.loading.lock().await;
+        if let Some(loaded) = self.state().loaded.clone() {
+            return Ok(loaded);
+        }
+        let loaded = self.loader.load().await.map_err(PredictError::Load)?;
+        self.state().loaded = Some(loaded.clone());
+        Ok(loaded)
+    }
+
+    /// A warm instance of this caller's, if there is one.
+    pub(crate) fn take_warm(&self, caller: &TenantName, now: Instant) -> Option<Instance> {
+        let mut state = self.state();
+        state.used = Some(now);
+        state.callers.get_mut(caller)?.warm.pop()
+    }
+
+    /// Keeps an instance for the caller's next request, unless enough are kept.
+    pub(crate) fn keep_warm(&self, caller: &TenantName, instance: Instance, warm_max: u64) {
+        let mut state = self.state();
+        let warm = &mut state.callers.entry(caller.clone()).or_default().warm;
+        if (warm.len() as u64) < warm_max {
+            warm.push(instance);
+        }
+    }
+
+    /// Whether the model rests for this caller.
+    pub(crate) fn check_breaker(
+        &self,
+        caller: &TenantName,
+        now: Instant,
+    ) -> Result<(), PredictError> {
+        let state = self.state();
+        let Some(caller) = state.callers.get(caller) else { return Ok(()) };
+        let Some(left) = caller.rests_until.and_then(|until| until.checked_duration_since(now))
+        else {
+            return Ok(());
+        };
+        let retry_after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        Err(PredictError::Breaker { failures: caller.failures, retry_after_ms })
+    }
+
+    /// Counts an answer or a failure of the model's own.
+    pub(crate) fn note(&self, caller: &TenantName, failed: bool, now: Instant, breaker: &Breaker) {
+        let mut state = self.state();
+        if !failed {
+            if let Some(caller) = state.callers.get_mut(caller) {
+                caller.failures = 0;
+            }
+            return;
+        }
+        let caller = state.callers.entry(caller.clone()).or_default();
+        caller.failures = caller.failures.saturating_add(1);
+        if caller.failures >= breaker.failures_max {
+            caller.rests_until = Some(now + Duration::from_millis(breaker.rest_ms));
+        }
+    }
+
+    /// Microseconds that a prediction of this model takes lately.
+    pub(crate) fn typical_us(&self) -> u64 {
+        self.typical_us.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_duration(&self, us: u64) {
+        // A slow call tells at once; quick ones have to come often to be believed.
+        let old = self.typical_us();
+        let new = if us > old { (old + us) / 2 } else { (old * 15 + us) / 16 };
+        self.typical_us.store(new, Ordering::Relaxed);
+    }
+
+    /// Warm instances, those of `caller` or of all.
+    pub(crate) fn warm_instances(&self, caller: Option<&TenantName>) -> u64 {
+        let state = self.state();
+        let callers = state.callers.iter().filter(|(name, _)| caller.is_none_or(|c| c == *name));
+        callers.map(|(_, caller)| caller.warm.len() as u64).sum()
+    }
+
+    /// Lets go of everything that was not used since `before`; gives back whether it did.
+    pub(crate) fn cool(&self, before: Instant) -> bool {
+        let mut state = self.state();
+        if state.loaded.is_none() || state.used.is_some_and(|used| used >= before) {
+            return false;
+        }
+        *state = State::default();
+        true
+    }
+
+    /// Lets go of all warm instances: the version is no longer served.
+    pub(crate) fn retire(&self) {
+        *self.state() = State::default();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

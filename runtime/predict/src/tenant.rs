@@ -1,0 +1,91 @@
+//! What one tenant uses.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
+
+use innkeeper_sandbox::ByteBudget;
+
+use crate::admission::{Gate, InFlight, Rate};
+use crate::{Limits, PredictError};
+
+/// One tenant's limits, and what counts against them.
+pub(crate) struct Tenant {
+    current: RwLock<(Arc<Limits>, Arc<Gate>)>,
+    rate: Rate,
+    pub(crate) tensor_bytes: Arc<ByteBudget>,
+    pub(crate) requests: AtomicU64,
+    pub(crate) failures: AtomicU64,
+    pub(crate) compute_us: AtomicU64,
+}
+
+/// What a tenant uses now, and has used since the process began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Predictions that run.
+    pub requests_in_flight: u64,
+    /// Predictions that wait for their turn.
+    pub requests_queued: u64,
+    /// Bytes behind tensor handles.
+    pub tensor_bytes: u64,
+    /// Instances kept for the next request.
+    pub warm_instances: u64,
+    /// Predictions since the process began.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Microseconds that guests ran.
+    pub compute_us: u64,
+}
+
+impl Tenant {
+    pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
+        let gate = Arc::new(Gate::new(limits.requests_in_flight_max));
+        Tenant {
+            tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
+            current: RwLock::new((Arc::new(limits), gate)),
+            rate: Rate::new(now),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            compute_us: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Arc<Limits> {
+        Arc::clone(&self.current().0)
+    }
+
+    /// New limits hold for whatever starts from now on.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.tensor_bytes.set_max(limits.tensor_bytes_max);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.1.places_max() != limits.requests_in_flight_max {
+            current.1 = Arc::new(Gate::new(limits.requests_in_flight_max));
+        }
+        current.0 = Arc::new(limits);
+    }
+
+    /// A place for one prediction.
+    pub(crate) async fn admit(&self, now: Instant) -> Result<InFlight, PredictError> {
+        let (limits, gate) = self.current();
+        self.rate.start(now, limits.requests_per_second_max)?;
+        gate.enter(&limits).await
+    }
+
+    pub(crate) fn usage(&self) -> Usage {
+        let (_, gate) = self.current();
+        Usage {
+            requests_in_flight: gate.in_flight(),
+            requests_queued: gate.waiting(),
+            tensor_bytes: self.tensor_bytes.used(),
+            warm_instances: 0,
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            compute_us: self.compute_us.load(Ordering::Relaxed),
+        }
+    }
+
+    fn current(&self) -> (Arc<Limits>, Arc<Gate>) {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
