@@ -1,1 +1,25 @@
-//! To be written.
+//! The way of a version: from a bundle's bytes to a served endpoint, and away again.
+//!
+//! [`Deployer::deploy`] is the journey. This crate knows no HTTP and no status codes, does not know wasmtime, and
+//! never decides who may do something: whoever calls it has checked the credential. Nothing becomes visible here
+//! before it is durable in the catalog.
+
+#![forbid(unsafe_code)]
+
+mod artefacts;
+mod deployer;
+mod endpoint;
+mod manage;
+mod stock;
+mod warm_up;
+
+pub mod bundle;
+mod error;
+mod facts;
+pub mod safetensors;
+mod shared;
+mod turns;
+
+pub use deployer::{DeployConfig, DeployRequest, Deployed, Deployer, Source};
+pub use endpoint::Restored;
+pub use error::{DeployError, Stage};

@@ -1,0 +1,126 @@
+//! The manifest: what a bundle holds and how the model wants to be run.
+
+use innkeeper_catalog::Digest;
+use innkeeper_predict::{Isolation, LimitOverrides};
+use serde::{Deserialize, Serialize};
+
+use super::error::short;
+use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, tar};
+
+/// The format of manifests that this host reads and writes.
+pub const FORMAT: u64 = 1;
+
+/// What a bundle holds, as `manifest.json` says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The manifest's format, [`FORMAT`].
+    pub innkeeper: u64,
+    /// What the author calls the model. It is published under the name that the publisher says.
+    pub name: String,
+    /// What the author calls this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// A sentence for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The code.
+    pub component: BlobRef,
+    /// The files that the code reads, sorted by name.
+    #[serde(default)]
+    pub assets: Vec<AssetRef>,
+    /// How far one prediction is kept apart from the next.
+    #[serde(default = "Manifest::default_isolation")]
+    pub isolation: Isolation,
+    /// Limits that this model lowers for itself.
+    #[serde(default)]
+    pub limits: LimitOverrides,
+}
+
+/// Bytes, named by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobRef {
+    /// What the bytes hash to.
+    pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// An asset, named by digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssetRef {
+    /// The name that the code knows it by.
+    pub name: String,
+    /// What its bytes hash to.
+    pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// The one key that every format has.
+#[derive(Deserialize)]
+struct AnyFormat {
+    innkeeper: u64,
+}
+
+impl Manifest {
+    /// Reads a manifest and checks what it says about itself.
+    ///
+    /// # Errors
+    /// [`BundleError::Manifest`], [`BundleError::Format`], and the errors about assets' names and order.
+    pub fn parse(text: &[u8]) -> Result<Manifest, BundleError> {
+        let wrong = |error: serde_json::Error| BundleError::Manifest(error.to_string());
+        // The format first: a later one will have keys that this one does not know.
+        let AnyFormat { innkeeper: got } = serde_json::from_slice(text).map_err(wrong)?;
+        if got != FORMAT {
+            return Err(BundleError::Format { got });
+        }
+        let manifest: Manifest = serde_json::from_slice(text).map_err(wrong)?;
+        manifest.check_assets()?;
+        Ok(manifest)
+    }
+
+    /// The manifest's text; the same manifest always gives the same.
+    pub fn to_text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self)
+            .expect("a manifest has no maps with odd keys and no numbers that JSON lacks");
+        text.push(b'\n');
+        text
+    }
+
+    /// The isolation of a model that says nothing.
+    pub fn default_isolation() -> Isolation {
+        Isolation::Tenant
+    }
+
+    fn check_assets(&self) -> Result<(), BundleError> {
+        if self.assets.len() > ASSETS_MAX {
+            return Err(BundleError::TooManyAssets { got: self.assets.len() });
+        }
+        for asset in &self.assets {
+            check_asset_name(&asset.name)?;
+        }
+        for pair in self.assets.windows(2) {
+            let problem = match pair[0].name.cmp(&pair[1].name) {
+                std::cmp::Ordering::Less => continue,
+                std::cmp::Ordering::Equal => "twice",
+                std::cmp::Ordering::Greater => "out of order",
+            };
+            return Err(BundleError::AssetOrder { name: pair[1].name.clone(), problem });
+        }
+        Ok(())
+    }
+}
+
+/// Whether an asset may have this name.
+pub(super) fn check_asset_name(name: &str) -> Result<(), BundleError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let fits = ASSETS_PREFIX.len() + name.len() <= tar::NAME_BYTES_MAX;
+    let begins = name.as_bytes().first().is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_');
+    if fits && begins && name.bytes().all(good) {
+        return Ok(());
+    }
+    Err(BundleError::AssetName { name: short(name) })
+}

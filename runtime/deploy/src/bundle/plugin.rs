@@ -1,0 +1,97 @@
+//! `innkeeper.toml`: a plugin's own description, which a bundle is made from.
+
+use innkeeper_predict::{Isolation, LimitOverrides};
+use serde::Deserialize;
+
+use super::error::short;
+use super::manifest::check_asset_name;
+use super::{ASSETS_MAX, Manifest, PackError};
+
+/// What a plugin's folder says about itself in `innkeeper.toml`.
+///
+/// ```
+/// let text = r#"
+///     name = "digits"
+///     version = "1.0.0"
+///     description = "Handwritten digits, 8x8 pixels"
+///     isolation = "tenant"
+///
+///     [limits]
+///     deadline_ms_max = 500
+///
+///     [[assets]]
+///     name = "weights.safetensors"
+///     path = "assets/weights.safetensors"
+/// "#;
+/// let plugin = innkeeper_deploy::bundle::PluginToml::parse(text).unwrap();
+/// assert_eq!(plugin.assets[0].path, "assets/weights.safetensors");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginToml {
+    /// What to call the model.
+    pub name: String,
+    /// What to call this version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// A sentence for people.
+    #[serde(default)]
+    pub description: String,
+    /// How far one prediction is kept apart from the next.
+    #[serde(default = "Manifest::default_isolation")]
+    pub isolation: Isolation,
+    /// Limits that the model lowers for itself.
+    #[serde(default)]
+    pub limits: LimitOverrides,
+    /// The files that go with the code, in any order.
+    #[serde(default)]
+    pub assets: Vec<PluginAsset>,
+}
+
+/// A file that goes with the code.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PluginAsset {
+    /// The name that the code knows it by.
+    pub name: String,
+    /// Where it lies, from the plugin's folder on.
+    pub path: String,
+}
+
+impl PluginToml {
+    /// Reads the text of an `innkeeper.toml`.
+    ///
+    /// # Errors
+    /// [`PackError::Toml`] with the line for what does not read and for unknown keys, [`PackError::Bundle`] for names
+    /// and numbers of assets, [`PackError::AssetTwice`], [`PackError::AssetPath`].
+    pub fn parse(text: &str) -> Result<PluginToml, PackError> {
+        let plugin: PluginToml =
+            toml::from_str(text).map_err(|error| PackError::Toml(error.to_string()))?;
+        plugin.check()?;
+        Ok(plugin)
+    }
+
+    /// Also what was made by hand must keep to the rules before it is packed.
+    pub(super) fn check(&self) -> Result<(), PackError> {
+        if self.assets.len() > ASSETS_MAX {
+            return Err(super::BundleError::TooManyAssets { got: self.assets.len() }.into());
+        }
+        for (i, asset) in self.assets.iter().enumerate() {
+            check_asset_name(&asset.name)?;
+            if self.assets[..i].iter().any(|other| other.name == asset.name) {
+                return Err(PackError::AssetTwice { name: asset.name.clone() });
+            }
+            if !stays_inside(&asset.path) {
+                return Err(PackError::AssetPath { path: short(&asset.path) });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A plugin that somebody else wrote must not pick up files from around its folder when it is built.
+fn stays_inside(path: &str) -> bool {
+    use std::path::{Component, Path};
+    let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    !path.is_empty() && Path::new(path).components().all(plain)
+}

@@ -1,0 +1,92 @@
+//! Endpoints made of what the catalog holds.
+
+use std::sync::Arc;
+
+use innkeeper_catalog::{ModelKey, ModelRecord, VersionName, VersionRecord};
+use innkeeper_predict::{Deployment, DeploymentParts, Endpoint};
+
+use crate::bundle::Manifest;
+use crate::facts::Facts;
+use crate::stock::VersionLoader;
+use crate::{DeployError, Deployer};
+
+/// What came back at start-up.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Versions that are served again.
+    pub deployed: usize,
+    /// Versions that are catalogued and cannot be served, each with the reason.
+    pub failed: Vec<(ModelKey, VersionName, String)>,
+}
+
+impl Deployer {
+    /// Installs every catalogued version, for a start. Nothing is compiled or loaded: that happens at the first
+    /// prediction. Compiled code that no version needs any more is removed.
+    ///
+    /// # Errors
+    /// The catalog cannot be read. A version that cannot be restored is no error: it is told in the result.
+    pub async fn restore(&self) -> Result<Restored, DeployError> {
+        let records = self.stock().catalog.models().await?;
+        let mut restored = Restored::default();
+        let mut endpoints = Vec::with_capacity(records.len());
+        for record in &records {
+            let (endpoint, failed) = self.endpoint(record, None);
+            restored.deployed += endpoint.versions.len();
+            restored.failed.extend(failed.into_iter().map(|(v, why)| (record.key.clone(), v, why)));
+            endpoints.push(endpoint);
+        }
+        for endpoint in endpoints {
+            self.predictor().install(endpoint);
+        }
+        self.forget_unused_code(&records).await?;
+        Ok(restored)
+    }
+
+    /// The endpoint of a model. Versions that are served already stay as they are, with everything that is warm; those
+    /// that cannot be read are left out and named.
+    pub(crate) fn endpoint(
+        &self,
+        record: &ModelRecord,
+        present: Option<&Endpoint>,
+    ) -> (Endpoint, Vec<(VersionName, String)>) {
+        let mut versions = Vec::with_capacity(record.versions.len());
+        let mut failed = Vec::new();
+        for version in &record.versions {
+            let served = present.and_then(|present| served(present, version));
+            match served.map_or_else(|| self.deployment(version), Ok) {
+                Ok(deployment) => versions.push(deployment),
+                Err(why) => failed.push((version.version.clone(), why)),
+            }
+        }
+        let (key, sharing) = (record.key.clone(), record.sharing.clone());
+        (Endpoint { key, sharing, aliases: record.aliases.clone(), versions }, failed)
+    }
+
+    fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
+        let manifest =
+            Manifest::parse(record.manifest.as_bytes()).map_err(|error| error.to_string())?;
+        let signature = Facts::signature(&record.facts)?;
+        let tenant = record.model.owner.clone();
+        Ok(Deployment::new(DeploymentParts {
+            model: record.model.clone(),
+            version: record.version.clone(),
+            digest: record.digest,
+            signature,
+            isolation: manifest.isolation,
+            limits: manifest.limits.clone(),
+            description: manifest.description.clone(),
+            created_ms: record.created_ms,
+            loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), tenant, &manifest)),
+        }))
+    }
+}
+
+/// The deployment of exactly this version, if it is served.
+fn served(present: &Endpoint, record: &VersionRecord) -> Option<Arc<Deployment>> {
+    // A version that was deleted and published again under its name is another one, also with the same bytes.
+    let same = |deployment: &&Arc<Deployment>| {
+        (&deployment.version, deployment.digest, deployment.created_ms)
+            == (&record.version, record.digest, record.created_ms)
+    };
+    present.versions.iter().find(same).cloned()
+}

@@ -1,0 +1,176 @@
+//! Programs and assets, brought up from the disk when they are wanted and shared while they are used.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use innkeeper_catalog::{Catalog, Digest, TenantName};
+use innkeeper_predict::{Loaded, Loader};
+use innkeeper_sandbox::{Asset, Assets, Compiler, Engine, OpenError, Program};
+use innkeeper_tensor::Buffer;
+use tokio::sync::Semaphore;
+
+use crate::DeployError;
+use crate::artefacts::Artefacts;
+use crate::bundle::{AssetRef, Manifest};
+use crate::safetensors;
+use crate::shared::Shared;
+use crate::turns::Turns;
+
+/// Brings up programs and assets.
+pub(crate) struct Stock {
+    pub(crate) catalog: Catalog,
+    pub(crate) engine: Engine,
+    pub(crate) compiler: Compiler,
+    pub(crate) artefacts: Arc<Artefacts>,
+    /// How many compilers may run at once.
+    pub(crate) compiles: Semaphore,
+    /// One compiler for each tenant, so that nobody's queue stands before another's.
+    pub(crate) compiling: Turns<TenantName>,
+    pub(crate) programs: Shared<Program>,
+    pub(crate) blobs: Shared<Blob>,
+}
+
+/// A stored blob in memory. Everything made of it holds it, so that it is read once however many use it.
+pub(crate) struct Blob(Bytes);
+
+impl AsRef<[u8]> for Blob {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Stock {
+    /// The program of a component, whose bytes are fetched only when it must be compiled.
+    pub(crate) async fn program(
+        &self,
+        tenant: &TenantName,
+        digest: Digest,
+        component: impl Future<Output = Result<Bytes, DeployError>>,
+    ) -> Result<Arc<Program>, DeployError> {
+        let make = async {
+            if let Some(program) = self.kept(digest).await? {
+                return Ok(program);
+            }
+            let component = component.await?;
+            let code = self.compile(tenant, component).await?;
+            let artefacts = Arc::clone(&self.artefacts);
+            let sealed = blocking(move || artefacts.store(&digest, &code)).await?;
+            self.open(digest, sealed).await?.map_err(open_error)
+        };
+        self.programs.get(digest, make).await
+    }
+
+    /// The program of compiled code that was kept. Code that somebody changed is not run but thrown away.
+    async fn kept(&self, digest: Digest) -> Result<Option<Program>, DeployError> {
+        let artefacts = Arc::clone(&self.artefacts);
+        let Some(sealed) = blocking(move || artefacts.load(&digest)).await? else {
+            return Ok(None);
+        };
+        match self.open(digest, sealed).await? {
+            Ok(program) => Ok(Some(program)),
+            Err(OpenError::Seal) => {
+                tracing::warn!(component = %digest, "compiled code was changed on disk; compiling again");
+                let artefacts = Arc::clone(&self.artefacts);
+                blocking(move || artefacts.remove(&digest)).await?;
+                Ok(None)
+            }
+            Err(error) => Err(open_error(error)),
+        }
+    }
+
+    async fn open(
+        &self,
+        digest: Digest,
+        sealed: Vec<u8>,
+    ) -> Result<Result<Program, OpenError>, DeployError> {
+        let (engine, artefacts) = (self.engine.clone(), Arc::clone(&self.artefacts));
+        blocking(move || Program::open(&engine, artefacts.seal(), digest.as_bytes(), &sealed)).await
+    }
+
+    async fn compile(&self, tenant: &TenantName, component: Bytes) -> Result<Vec<u8>, DeployError> {
+        let _turn = self.compiling.take(tenant.clone()).await;
+        let _permit = self.compiles.acquire().await.expect("the semaphore is never closed");
+        Ok(self.compiler.compile(&self.engine, component).await?)
+    }
+
+    /// A version's assets. `inline` holds the bytes of those that came along; the others are stored.
+    pub(crate) async fn assets(
+        &self,
+        assets: &[AssetRef],
+        inline: &[Option<Bytes>],
+    ) -> Result<Arc<Assets>, DeployError> {
+        let mut ready = Vec::with_capacity(assets.len());
+        for (i, asset) in assets.iter().enumerate() {
+            let bytes = inline.get(i).cloned().flatten();
+            ready.push(self.asset(asset, bytes).await?);
+        }
+        Ok(Arc::new(Assets::new(ready)))
+    }
+
+    async fn asset(&self, asset: &AssetRef, inline: Option<Bytes>) -> Result<Asset, DeployError> {
+        let digest = asset.digest;
+        let bytes = async {
+            match inline {
+                Some(bytes) => Ok(Blob(bytes)),
+                None => Ok::<_, DeployError>(Blob(self.catalog.blob(&digest).await?)),
+            }
+        };
+        let blob = self.blobs.get(digest, bytes).await?;
+        let name = asset.name.clone();
+        blocking(move || ready_asset(name, digest, Buffer::shared(blob))).await?
+    }
+}
+
+fn ready_asset(name: String, digest: Digest, bytes: Buffer) -> Result<Asset, DeployError> {
+    let tensors = if name.ends_with(safetensors::SUFFIX) {
+        safetensors::tensors(&bytes)
+            .map_err(|source| DeployError::Asset { name: name.clone(), source })?
+    } else {
+        Default::default()
+    };
+    Ok(Asset { name, digest: digest.to_string(), bytes, tensors })
+}
+
+fn open_error(error: OpenError) -> DeployError {
+    match error {
+        OpenError::World(_) => DeployError::World(error.to_string()),
+        OpenError::Seal => DeployError::Host("code was compiled that does not open".into()),
+    }
+}
+
+/// Runs what takes long without waiting on a thread that serves.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, DeployError> {
+    let panicked = |_| DeployError::Host("a step panicked; the host's log says where".into());
+    tokio::task::spawn_blocking(work).await.map_err(panicked)
+}
+
+/// Brings one version up, from what the catalog holds.
+pub(crate) struct VersionLoader {
+    pub(crate) stock: Arc<Stock>,
+    pub(crate) tenant: TenantName,
+    pub(crate) component: Digest,
+    pub(crate) assets: Vec<AssetRef>,
+}
+
+impl VersionLoader {
+    pub(crate) fn new(stock: Arc<Stock>, tenant: TenantName, manifest: &Manifest) -> VersionLoader {
+        let (component, assets) = (manifest.component.digest, manifest.assets.clone());
+        VersionLoader { stock, tenant, component, assets }
+    }
+
+    async fn bring_up(&self) -> Result<Loaded, DeployError> {
+        let stock = &self.stock;
+        let component = async { Ok(stock.catalog.blob(&self.component).await?) };
+        let program = stock.program(&self.tenant, self.component, component).await?;
+        let assets = stock.assets(&self.assets, &[]).await?;
+        Ok(Loaded { program, assets })
+    }
+}
+
+impl Loader for VersionLoader {
+    fn load(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>> {
+        Box::pin(async move { self.bring_up().await.map_err(|error| error.to_string()) })
+    }
+}
