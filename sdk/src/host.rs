@@ -1,0 +1,14 @@
+//! The host, twice: as a guest meets it, and as a native test does.
+//!
+//! Both sides have the same names with the same signatures, those that wit-bindgen makes of `wit/model.wit`. Everything
+//! above is written once against them, and this is the only place where the two kinds of build differ.
+
+#[cfg(target_family = "wasm")]
+pub mod guest;
+#[cfg(target_family = "wasm")]
+pub(crate) use guest::{Assets, Handle, dtype, dtype_back, log, request};
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) mod native;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use native::{Assets, Handle, dtype, dtype_back, log, request};
