@@ -79,7 +79,12 @@ impl Catalog {
         .await
     }
 
-    async fn put(&self, tenant: &TenantName, bytes: Bytes, stored_bytes_max: u64) -> Result<Digest> {
+    async fn put(
+        &self,
+        tenant: &TenantName,
+        bytes: Bytes,
+        stored_bytes_max: u64,
+    ) -> Result<Digest> {
         let (digest, bytes) = blocking(move || Ok((Digest::of(&bytes), bytes))).await?;
         let size = bytes.len() as u64;
         let _lock = self.inner.blob_locks.lock(digest.as_bytes()).await;

@@ -75,7 +75,7 @@ impl Catalog {
         };
         let catalog = Self { inner: Arc::new(inner) };
         catalog.recover_uploads().await?;
-        catalog.remove_leftovers().await?;
+        catalog.remove_half_blobs().await?;
         catalog.sweep().await?;
         Ok(catalog)
     }

@@ -9,23 +9,23 @@
 
 #![forbid(unsafe_code)]
 
-mod names;
-mod digest;
-mod records;
-mod error;
-mod clock;
-mod catalog;
-mod tenants;
-mod keys;
-mod publish;
 mod aliases;
-mod models;
 mod blobs;
-mod uploads;
-mod sweep;
+mod catalog;
+mod clock;
+mod digest;
+mod error;
+mod keys;
+mod models;
+mod names;
+mod publish;
+mod records;
+mod row;
 mod staging;
 mod store;
-mod row;
+mod sweep;
+mod tenants;
+mod uploads;
 
 #[cfg(test)]
 mod tests;

@@ -206,14 +206,12 @@ async fn insert_name(write: &mut Write, new: &NewVersion) -> Result<()> {
         let why = "the model has an alias of that name; choose another name".to_owned();
         return Err(CatalogError::Conflict { what, why });
     }
-    sqlx::query(
-        "INSERT INTO model_names (owner, model, name, kind) VALUES (?, ?, ?, 'version')",
-    )
-    .bind(new.model.owner.as_str())
-    .bind(new.model.name.as_str())
-    .bind(new.version.as_str())
-    .execute(&mut **write)
-    .await?;
+    sqlx::query("INSERT INTO model_names (owner, model, name, kind) VALUES (?, ?, ?, 'version')")
+        .bind(new.model.owner.as_str())
+        .bind(new.model.name.as_str())
+        .bind(new.version.as_str())
+        .execute(&mut **write)
+        .await?;
     Ok(())
 }
 

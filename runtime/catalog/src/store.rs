@@ -145,8 +145,7 @@ fn owner_only(_path: &Path) -> std::io::Result<()> {
 fn lock(dir: &Path) -> Result<File, CatalogError> {
     let path = dir.join(LOCK);
     let failed = |error| CatalogError::io(format!("locking {}", path.display()), error);
-    let file =
-        File::options().create(true).append(true).open(&path).map_err(failed)?;
+    let file = File::options().create(true).append(true).open(&path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(CatalogError::InUse { dir: dir.to_owned() }),

@@ -1,6 +1,9 @@
 //! Removing what nobody needs: blobs without a version, uploads without a client, files without a row.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use futures_util::TryStreamExt;
 use object_store::ObjectStore;
@@ -35,20 +38,16 @@ impl Catalog {
         .await
     }
 
-    /// Removes files that a crash left half-written. Only while nobody writes, which is at the start.
-    pub(crate) async fn remove_leftovers(&self) -> Result<()> {
-        let (uploads, blobs) = (self.inner.store.uploads(), self.inner.store.blobs());
-        let mut read = self.inner.store.read().await?;
-        let known: Vec<String> =
-            sqlx::query_scalar("SELECT id FROM uploads").fetch_all(&mut *read).await?;
-        drop(read);
-        let known: HashSet<String> = HashSet::from_iter(known);
+    /// Removes blob files that a crash left half-written. Only while nobody writes, which is at the start.
+    pub(crate) async fn remove_half_blobs(&self) -> Result<()> {
+        let blobs = self.inner.store.blobs();
         blocking(move || {
-            remove_files(&uploads, |name| !known.contains(name))?;
-            for folder in entries(&blobs)? {
-                if folder.is_dir() {
+            for folder in entries(&blobs)?.iter().filter(|path| path.is_dir()) {
+                for path in entries(folder)? {
                     // The blob store writes `<name>#<number>` and renames it when it is whole.
-                    remove_files(&folder, |name| name.contains('#'))?;
+                    if file_name(&path).contains('#') {
+                        staging::remove(&path)?;
+                    }
                 }
             }
             Ok(())
@@ -128,19 +127,38 @@ impl Catalog {
         Ok(swept)
     }
 
-    /// Removes blob files that no row knows of.
+    /// Removes files that no row knows of, as a failure or a crash leaves them.
     async fn sweep_files(&self) -> Result<u64> {
         let mut swept = 0;
-        let mut files = self.inner.store.objects.list(Some(&BLOBS.into()));
-        while let Some(file) = files.try_next().await? {
+        let mut blobs = self.inner.store.objects.list(Some(&BLOBS.into()));
+        while let Some(file) = blobs.try_next().await? {
             let name = file.location.filename().unwrap_or_default();
-            let Ok(blob) = format!("sha256:{name}").parse::<Digest>() else {
-                continue; // Not ours: somebody put it there.
-            };
-            let _lock = self.inner.blob_locks.lock(blob.as_bytes()).await;
-            swept += u64::from(self.forget_unrecorded(&blob).await?);
+            // Another name is not ours: somebody put it there.
+            if let Ok(blob) = format!("sha256:{name}").parse::<Digest>() {
+                let _lock = self.inner.blob_locks.lock(blob.as_bytes()).await;
+                swept += u64::from(self.forget_unrecorded(&blob).await?);
+            }
+        }
+        let uploads = self.inner.store.uploads();
+        for path in blocking(move || entries(&uploads)).await? {
+            if let Ok(id) = file_name(&path).parse::<UploadId>() {
+                let _lock = self.inner.upload_locks.lock(id.key()).await;
+                swept += u64::from(self.forget_unrecorded_upload(&id, path).await?);
+            }
         }
         Ok(swept)
+    }
+
+    async fn forget_unrecorded_upload(&self, id: &UploadId, path: PathBuf) -> Result<bool> {
+        let mut read = self.inner.store.read().await?;
+        let row = sqlx::query("SELECT 1 FROM uploads WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&mut *read)
+            .await?;
+        match row {
+            Some(_) => Ok(false),
+            None => blocking(move || staging::remove(&path)).await,
+        }
     }
 }
 
@@ -157,18 +175,11 @@ async fn delete_unowned(write: &mut Transaction<'static, Sqlite>, blob: &Digest)
     Ok(deleted.rows_affected() == 1)
 }
 
-fn remove_files(folder: &Path, unwanted: impl Fn(&str) -> bool) -> Result<()> {
-    for path in entries(folder)? {
-        let name = path.file_name().and_then(|name| name.to_str());
-        if path.is_file() && name.is_some_and(&unwanted) {
-            tracing::info!(path = %path.display(), "removing what a crash left behind");
-            staging::remove(&path)?;
-        }
-    }
-    Ok(())
+fn file_name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let failed = |error| CatalogError::io(format!("reading {}", folder.display()), error);
     fs::read_dir(folder)
         .map_err(failed)?

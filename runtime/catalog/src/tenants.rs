@@ -2,7 +2,10 @@
 
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use crate::{Catalog, CatalogError, TenantName, Usage, row::{count, parsed}};
+use crate::{
+    Catalog, CatalogError, TenantName, Usage,
+    row::{count, parsed},
+};
 
 type Result<T> = std::result::Result<T, CatalogError>;
 
@@ -32,8 +35,9 @@ impl Catalog {
     /// The names of all tenants in alphabetical order.
     pub async fn list_tenants(&self) -> Result<Vec<TenantName>> {
         let mut read = self.inner.store.read().await?;
-        let names: Vec<String> =
-            sqlx::query_scalar("SELECT name FROM tenants ORDER BY name").fetch_all(&mut *read).await?;
+        let names: Vec<String> = sqlx::query_scalar("SELECT name FROM tenants ORDER BY name")
+            .fetch_all(&mut *read)
+            .await?;
         names.iter().map(|name| parsed(name)).collect()
     }
 

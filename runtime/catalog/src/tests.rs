@@ -19,8 +19,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    AliasName, Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion,
-    PublishLimits, TenantName, UploadLimits, VersionName,
+    Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion, PublishLimits,
+    UploadLimits,
 };
 
 type Watch = Box<dyn FnMut(&'static str) -> Result<(), CatalogError> + Send>;
@@ -99,10 +99,7 @@ impl Bench {
         self.catalog.usage(&name(tenant)).await.expect("usage").stored_bytes
     }
 
-    fn watch(
-        &self,
-        watch: impl FnMut(&'static str) -> Result<(), CatalogError> + Send + 'static,
-    ) {
+    fn watch(&self, watch: impl FnMut(&'static str) -> Result<(), CatalogError> + Send + 'static) {
         *self.catalog.inner.probe.0.lock().expect("no watch panics") = Some(Box::new(watch));
     }
 

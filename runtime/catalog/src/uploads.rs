@@ -150,13 +150,18 @@ impl Catalog {
         let path = self.upload_path(id);
         blocking(move || staging::write(&path, offset, &chunk)).await?;
         self.inner.step("upload: written")?;
-        self.record_received(tenant, id, end, limits.stored_bytes_max).await?;
+        let recorded = self.record_received(tenant, id, end, limits.stored_bytes_max).await;
+        if recorded.is_err() {
+            let path = self.upload_path(id);
+            blocking(move || staging::truncate(&path, offset)).await?;
+        }
+        recorded?;
         self.inner.step("upload: recorded")?;
         Ok(end)
     }
 
     /// Acknowledges the bytes in the file. The limit is checked once more, since the tenant's other uploads may have
-    /// grown meanwhile; bytes that are over it are cut off by the next append.
+    /// grown meanwhile.
     async fn record_received(
         &self,
         tenant: &TenantName,
@@ -238,7 +243,7 @@ impl Catalog {
         self.inner.step("upload: settled")
     }
 
-    /// Removes the row, then the file; a file that a crash leaves is removed at the next start.
+    /// Removes the row, then the file; should that fail, the next sweep removes it.
     pub(crate) async fn drop_upload(&self, id: &UploadId) -> Result<()> {
         let mut write = self.inner.store.write().await?;
         sqlx::query("DELETE FROM uploads WHERE id = ?")

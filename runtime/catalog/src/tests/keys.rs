@@ -1,7 +1,7 @@
 //! Tenants and keys.
 
 use super::{Bench, kind, name, outcome};
-use crate::{Catalog, CatalogError, Scope, SystemClock, Clock, key_id};
+use crate::{Catalog, CatalogError, Clock, Scope, SystemClock, key_id};
 
 #[tokio::test]
 async fn tenants_and_their_limits() {

@@ -30,7 +30,10 @@ async fn a_published_version_is_read_back() {
     assert_eq!(versions, ["1", "0.9"], "in the order of publishing");
     let version = &model.versions[0];
     assert_eq!(version.blobs, [two, one]);
-    assert_eq!((version.manifest.as_str(), version.facts.as_str()), ("manifest 1", new.facts.as_str()));
+    assert_eq!(
+        (version.manifest.as_str(), version.facts.as_str()),
+        ("manifest 1", new.facts.as_str())
+    );
     assert_eq!((version.digest, version.created_ms), (new.digest, 1_000_000));
     assert_eq!(model.versions[1].created_ms, 1_000_007);
     let again = bench.catalog.version(&key("acme/digits"), &name("1")).await.expect("the version");
@@ -95,8 +98,10 @@ async fn publishing_has_limits() {
     let digest = Digest::of(b"x");
     let facts = NewVersion { facts: big.clone(), ..new_version("acme/a", "1", "") };
     let blobs = NewVersion { blobs: vec![digest; 4097], ..new_version("acme/a", "1", "") };
-    let aliases =
-        NewVersion { aliases: (0..101).map(|i| name(&format!("a{i}"))).collect(), ..new_version("acme/a", "1", "") };
+    let aliases = NewVersion {
+        aliases: (0..101).map(|i| name(&format!("a{i}"))).collect(),
+        ..new_version("acme/a", "1", "")
+    };
     let none = PublishLimits { versions_max: 0, models_max: 1 };
     let rows = [
         (new_version("acme/a", "1", &big), "manifest_bytes_max 1048576 1048577"),
@@ -183,13 +188,21 @@ async fn publishing_again_moves_the_aliases_asked_for() {
 async fn deleting() {
     let bench = Bench::new().await;
     let catalog = &bench.catalog;
-    let with = |version| NewVersion { aliases: vec![name("stable")], ..new_version("acme/a", version, version) };
+    let with = |version| NewVersion {
+        aliases: vec![name("stable")],
+        ..new_version("acme/a", version, version)
+    };
     bench.publish(with("1")).await;
     let deleted = catalog.delete_version(&key("acme/a"), &name("1")).await;
     let Err(CatalogError::Conflict { why, .. }) = deleted else { panic!("{deleted:?}") };
     assert!(why.contains("alias stable"), "{why}");
     bench.publish(with("2")).await;
-    let rows = [("acme/a", "1", "ok"), ("acme/a", "1", "not found"), ("acme/a", "stable", "not found"), ("zeta/a", "2", "not found")];
+    let rows = [
+        ("acme/a", "1", "ok"),
+        ("acme/a", "1", "not found"),
+        ("acme/a", "stable", "not found"),
+        ("zeta/a", "2", "not found"),
+    ];
     for (model, version, wanted) in rows {
         let deleted = catalog.delete_version(&key(model), &name(version)).await;
         assert_eq!(outcome(deleted), wanted, "{model} {version}");
