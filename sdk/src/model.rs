@@ -76,7 +76,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);
+    $crate::guest::bindings::export!(Exported with_types_in $crate::guest::bindings);
         };
     };
 }

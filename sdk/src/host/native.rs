@@ -1,0 +1,26 @@
+//! The host as a native test meets it: the same operations on the same kernels, without a sandbox and its limits.
+
+mod assets;
+mod handle;
+
+pub(crate) use assets::Assets;
+pub(crate) use handle::Handle;
+pub(crate) mod request;
+
+use crate::DType;
+use crate::log::Level;
+
+/// Writes one message to standard error, where a test's output is kept.
+pub(crate) fn log(level: Level, message: &str) {
+    eprintln!("{level:?}: {message}");
+}
+
+/// The two kinds of host name dtypes differently; this one as the crate does.
+pub(crate) fn dtype(dtype: DType) -> DType {
+    dtype
+}
+
+/// The way back from [`dtype`].
+pub(crate) fn dtype_back(dtype: DType) -> DType {
+    dtype
+}
