@@ -2,7 +2,7 @@
 
 use innkeeper_tensor::{DType, Shape};
 
-use crate::infer::{matmul, operands};
+use crate::infer::matmul;
 use crate::{Binary, Op, Unary};
 
 /// What a call costs before it touches any element.
@@ -24,7 +24,7 @@ impl Op {
         let per_element = match self {
             Op::Reshape { .. } => return CALL,
             Op::MatMul | Op::Linear { .. } => {
-                let depth = self.depth(inputs) as u64;
+                let depth = Op::depth(inputs) as u64;
                 let sums = (output.elements() as u64).saturating_mul(depth);
                 return sums.max(touched).saturating_add(CALL);
             }
@@ -37,14 +37,7 @@ impl Op {
     }
 
     /// How many products each element of a matrix product sums.
-    fn depth(&self, inputs: &[(DType, &Shape)]) -> usize {
-        let left = match operands::<2>(self.name(), inputs) {
-            Ok([a, _]) => a.1,
-            Err(_) => match inputs.first() {
-                Some(x) => x.1,
-                None => return 0,
-            },
-        };
-        matmul::left(left.dims()).map_or(0, |(_, _, k)| k)
+    fn depth(inputs: &[(DType, &Shape)]) -> usize {
+        inputs.first().and_then(|(_, x)| matmul::left(x.dims())).map_or(0, |(_, _, k)| k)
     }
 }

@@ -35,9 +35,9 @@ pub enum Op {
         count: usize,
     },
     /// x: the same shape with every element converted. Floats go to integers by truncation towards zero, saturating,
-    /// NaN to 0; integers to narrower ones by their low bits; anything but zero (so also NaN) to BOOL 1; BOOL to 0 and
-    /// 1. Everything rounds to floats once, to nearest, ties to even. Every dtype, but BYTES casts only to itself. ONNX
-    /// Cast.
+    /// NaN to 0; integers to narrower ones by keeping the low bits; anything but zero (so also NaN) to BOOL true; BOOL
+    /// to zero or one. What goes to a float is rounded once, to nearest, ties to even. Every dtype, but BYTES casts
+    /// only to itself. ONNX Cast.
     Cast {
         /// The dtype of the result.
         to: DType,
@@ -125,8 +125,8 @@ pub enum Op {
     /// `[.., m, n]`. A rank-1 a is a row, a rank-1 b a column, and that dimension is not in the result. With k = 0 the
     /// result is 0. FP32, FP64. ONNX MatMul.
     MatMul,
-    /// x `[.., in]`, weight `[out, in]`, and with `bias` a third operand `[out]`: x W^T + bias, `[.., out]`. FP32, FP64.
-    /// PyTorch's `linear`; ONNX Gemm with transB = 1.
+    /// x `[.., in]`, weight `[out, in]`, and with `bias` a third operand `[out]`: x W^T + bias, `[.., out]`. FP32,
+    /// FP64. PyTorch's `linear`; ONNX Gemm with transB = 1.
     Linear {
         /// Whether there is a third operand.
         bias: bool,

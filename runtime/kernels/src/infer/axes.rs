@@ -32,12 +32,14 @@ pub(crate) fn axes(op: &str, list: &[i64], rank: usize) -> Result<[bool; RANK_MA
     Ok(set)
 }
 
-/// `shape` with the dimensions in `gone` left out, or left as 1.
+/// `shape` with the dimensions in `gone` left out, or left as 1. Unless there is a result `of_nothing`, each must come
+/// from some element.
 pub(crate) fn without(
     op: &str,
     shape: &Shape,
     gone: &[bool; RANK_MAX],
     keep_dims: bool,
+    of_nothing: bool,
 ) -> Result<Shape, OpError> {
     let mut dims = [1; RANK_MAX];
     let mut rank = 0;
@@ -47,7 +49,19 @@ pub(crate) fn without(
         }
         rank += usize::from(!gone || keep_dims);
     }
-    result_shape(op, &dims[..rank])
+    let result = result_shape(op, &dims[..rank])?;
+    if !of_nothing && shape.elements() == 0 && result.elements() > 0 {
+        return Err(invalid(
+            op,
+            format_args!("there is none of no elements; {shape} has size 0 where it is reduced"),
+        ));
+    }
+    Ok(result)
+}
+
+/// The shape that both broadcast to.
+pub(crate) fn pair(op: &str, a: &Shape, b: &Shape) -> Result<Shape, OpError> {
+    broadcast(op, &[a, b])
 }
 
 /// The shape that all of `shapes` broadcast to.

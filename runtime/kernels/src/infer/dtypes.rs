@@ -48,10 +48,10 @@ impl Class {
     }
 }
 
-/// The one dtype of two operands.
-pub(crate) fn same(op: &str, a: DType, b: DType) -> Result<DType, OpError> {
+/// Two operands must have one dtype.
+pub(crate) fn same(op: &str, a: DType, b: DType) -> Result<(), OpError> {
     if a == b {
-        return Ok(a);
+        return Ok(());
     }
     Err(invalid(op, format_args!("operands must have one dtype, got {a} and {b}; cast one")))
 }

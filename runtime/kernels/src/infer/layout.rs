@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use innkeeper_tensor::{RANK_MAX, Shape};
+use innkeeper_tensor::{DType, RANK_MAX, Shape};
 
 use crate::OpError;
 use crate::error::invalid;
+use crate::infer::dtypes::Class;
 use crate::infer::{Operand, axes, result_shape, shape_error};
 
 /// `wanted` with its -1 worked out.
@@ -33,7 +34,7 @@ pub(crate) fn reshape(op: &str, from: &Shape, wanted: &[i64]) -> Result<Shape, O
     dims[open] = 1;
     // A second -1 is refused here, as a negative size.
     let rest = Shape::from_i64(&dims).map_err(|error| shape_error(op, &error))?.elements();
-    if rest == 0 || elements % rest != 0 {
+    if rest == 0 || !elements.is_multiple_of(rest) {
         return Err(invalid(
             op,
             format_args!("-1 in {wanted:?} cannot be worked out: {from} has {elements} elements"),
@@ -62,7 +63,8 @@ pub(crate) fn transpose(op: &str, shape: &Shape, permutation: &[usize]) -> Resul
         return Err(invalid(
             op,
             format_args!(
-                "the permutation for {shape} must have 0 to {rank} (excluded) once each, got {start:?}"
+                "the permutation for {shape} must have 0 to {rank} (excluded) once each, \
+                 got {start:?}"
             ),
         ));
     }
@@ -94,11 +96,16 @@ fn position(position: i64, size: usize) -> usize {
     from_start.clamp(0, size) as usize
 }
 
-/// The shape of parts joined along an axis. Their dtype has been checked for the first part only.
-pub(crate) fn concat(op: &str, parts: &[Operand<'_>], axis: i64) -> Result<Shape, OpError> {
+/// The dtype and shape of parts joined along an axis.
+pub(crate) fn concat(
+    op: &str,
+    parts: &[Operand<'_>],
+    axis: i64,
+) -> Result<(DType, Shape), OpError> {
     let Some(&(dtype, first)) = parts.first() else {
         return Err(invalid(op, "takes at least 1 operand, got none"));
     };
+    Class::Fixed.check(op, dtype)?;
     let axis = axes::axis(op, axis, first.rank())?;
     let mut dims = first.dims().to_vec();
     for (index, &(other, shape)) in parts.iter().enumerate().skip(1) {
@@ -109,13 +116,14 @@ pub(crate) fn concat(op: &str, parts: &[Operand<'_>], axis: i64) -> Result<Shape
             return Err(invalid(
                 op,
                 format_args!(
-                    "part {index} is {other} {shape}; all must be as part 0, {dtype} {first}, save in dimension {axis}"
+                    "part {index} is {other} {shape}; all must be as part 0, {dtype} {first}, \
+                     save in dimension {axis}"
                 ),
             ));
         }
         dims[axis] = dims[axis].saturating_add(shape.dims()[axis]);
     }
-    result_shape(op, &dims)
+    Ok((dtype, result_shape(op, &dims)?))
 }
 
 /// `data` with a dimension replaced by those of `indices`.

@@ -30,7 +30,8 @@ pub(crate) fn matmul(op: &str, a: &Shape, b: &Shape) -> Result<Product, OpError>
         return Err(invalid(
             op,
             format_args!(
-                "{a} by {b}: the left side's columns ({k}) must be the right side's rows ({rows})"
+                "{a} by {b}: the left side's columns ({k}) must be the right side's \
+                 rows ({rows})"
             ),
         ));
     }

@@ -5,7 +5,7 @@ pub(crate) mod dtypes;
 pub(crate) mod layout;
 pub(crate) mod matmul;
 
-use innkeeper_tensor::{DType, RANK_MAX, Shape, ShapeError};
+use innkeeper_tensor::{DType, Shape, ShapeError};
 
 use crate::error::invalid;
 use crate::{Binary, Compare, Op, OpError, Reduce, Unary};
@@ -25,51 +25,58 @@ impl Op {
     pub fn output(&self, inputs: &[(DType, &Shape)]) -> Result<(DType, Shape), OpError> {
         let op = self.name();
         match self {
-            Op::Full { .. } | Op::Arange { .. } => created(self, inputs),
-            Op::Cast { to } => {
-                let [(from, shape)] = operands(op, inputs)?;
-                dtypes::castable(op, from, *to)?;
-                Ok((*to, shape.clone()))
+            Op::Full { dtype, shape, .. } => {
+                let [] = operands(op, inputs)?;
+                Class::Fixed.check(op, *dtype)?;
+                Ok((*dtype, result_shape(op, shape)?))
             }
+            Op::Arange { dtype, count, .. } => {
+                let [] = operands(op, inputs)?;
+                Class::Numeric.check(op, *dtype)?;
+                Ok((*dtype, result_shape(op, &[*count])?))
+            }
+            Op::Cast { to } => cast(op, inputs, *to),
             Op::Reshape { shape } => {
                 let [(dtype, from)] = operands(op, inputs)?;
                 Ok((dtype, layout::reshape(op, from, shape)?))
             }
-            Op::Transpose { .. } | Op::Slice { .. } | Op::Concat { .. } | Op::Gather { .. } => {
-                moved(self, inputs)
+            Op::Transpose { permutation } => {
+                one(op, inputs, Class::Fixed, |x| layout::transpose(op, x, permutation))
             }
-            Op::Binary(binary) => {
-                let [a, b] = operands(op, inputs)?;
-                let dtype = dtypes::same(op, a.0, b.0)?;
-                binary_class(*binary).check(op, dtype)?;
-                Ok((dtype, axes::broadcast(op, &[a.1, b.1])?))
-            }
-            Op::Scalar { op: binary, .. } => elementwise(op, inputs, binary_class(*binary)),
+            Op::Slice { axis, start, end } => one(op, inputs, Class::Fixed, |x| {
+                layout::slice(op, x, *axis, *start, *end).map(|(shape, ..)| shape)
+            }),
+            Op::Concat { axis } => layout::concat(op, inputs, *axis),
+            Op::Gather { axis } => gather(op, inputs, *axis),
+            Op::Binary(binary) => two(op, inputs, binary_class(*binary), axes::pair),
+            Op::Scalar { op: binary, .. } => one(op, inputs, binary_class(*binary), same),
             Op::Compare(compare) => {
-                let [a, b] = operands(op, inputs)?;
-                compare_class(*compare).check(op, dtypes::same(op, a.0, b.0)?)?;
-                Ok((DType::Bool, axes::broadcast(op, &[a.1, b.1])?))
+                let (_, shape) = two(op, inputs, compare_class(*compare), axes::pair)?;
+                Ok((DType::Bool, shape))
             }
-            Op::Select => {
-                let [condition, a, b] = operands(op, inputs)?;
-                dtypes::condition(op, condition.0)?;
-                let dtype = dtypes::same(op, a.0, b.0)?;
-                Class::Fixed.check(op, dtype)?;
-                Ok((dtype, axes::broadcast(op, &[condition.1, a.1, b.1])?))
+            Op::Select => select(op, inputs),
+            Op::Unary(unary) => one(op, inputs, unary_class(*unary), same),
+            Op::Reduce { op: reduce, axes, keep_dims } => {
+                let of_nothing = matches!(reduce, Reduce::Sum | Reduce::Mean);
+                one(op, inputs, reduce_class(*reduce), |x| {
+                    let gone = axes::axes(op, axes, x.rank())?;
+                    axes::without(op, x, &gone, *keep_dims, of_nothing)
+                })
             }
-            Op::Unary(unary) => elementwise(op, inputs, unary_class(*unary)),
-            Op::Reduce { .. } | Op::ArgMax { .. } => reduced(self, inputs),
-            Op::Softmax { axis } | Op::LogSoftmax { axis } => {
-                let (dtype, shape) = elementwise(op, inputs, Class::Float)?;
-                axes::axis(op, *axis, shape.rank())?;
-                Ok((dtype, shape))
+            Op::ArgMax { axis, keep_dims } => {
+                let (_, shape) = one(op, inputs, Class::Numeric, |x| {
+                    let gone = axes::axes(op, &[*axis], x.rank())?;
+                    axes::without(op, x, &gone, *keep_dims, false)
+                })?;
+                Ok((DType::Int64, shape))
             }
-            Op::MatMul => {
-                let [a, b] = operands(op, inputs)?;
-                let dtype = dtypes::same(op, a.0, b.0)?;
-                Class::Float.check(op, dtype)?;
-                Ok((dtype, matmul::matmul(op, a.1, b.1)?.shape))
-            }
+            Op::Softmax { axis } | Op::LogSoftmax { axis } => one(op, inputs, Class::Float, |x| {
+                axes::axis(op, *axis, x.rank())?;
+                Ok(x.clone())
+            }),
+            Op::MatMul => two(op, inputs, Class::Float, |op, a, b| {
+                matmul::matmul(op, a, b).map(|product| product.shape)
+            }),
             Op::Linear { bias } => linear(op, inputs, *bias),
         }
     }
@@ -93,80 +100,54 @@ pub(crate) fn shape_error(op: &str, error: &ShapeError) -> OpError {
     invalid(op, format_args!("the result cannot exist: {error}"))
 }
 
-fn created(op: &Op, inputs: &[Operand<'_>]) -> Result<(DType, Shape), OpError> {
-    let name = op.name();
-    let [] = operands(name, inputs)?;
-    match op {
-        Op::Full { dtype, shape, .. } => {
-            Class::Fixed.check(name, *dtype)?;
-            Ok((*dtype, result_shape(name, shape)?))
-        }
-        Op::Arange { dtype, count, .. } => {
-            Class::Numeric.check(name, *dtype)?;
-            Ok((*dtype, result_shape(name, &[*count])?))
-        }
-        _ => Err(invalid(name, "is not made from nothing")),
-    }
-}
-
-fn moved(op: &Op, inputs: &[Operand<'_>]) -> Result<(DType, Shape), OpError> {
-    let name = op.name();
-    let dtype = match inputs.first() {
-        Some(&(dtype, _)) => dtype,
-        None => return Err(invalid(name, "takes at least 1 operand, got none")),
-    };
-    Class::Fixed.check(name, dtype)?;
-    let shape = match op {
-        Op::Transpose { permutation } => {
-            let [(_, shape)] = operands(name, inputs)?;
-            layout::transpose(name, shape, permutation)?
-        }
-        Op::Slice { axis, start, end } => {
-            let [(_, shape)] = operands(name, inputs)?;
-            layout::slice(name, shape, *axis, *start, *end)?.0
-        }
-        Op::Gather { axis } => {
-            let [(_, data), (index, indices)] = operands(name, inputs)?;
-            dtypes::index(name, index)?;
-            layout::gather(name, data, indices, *axis)?
-        }
-        Op::Concat { axis } => layout::concat(name, inputs, *axis)?,
-        _ => return Err(invalid(name, "moves no elements")),
-    };
-    Ok((dtype, shape))
-}
-
-fn elementwise(op: &str, inputs: &[Operand<'_>], class: Class) -> Result<(DType, Shape), OpError> {
-    let [(dtype, shape)] = operands(op, inputs)?;
+/// One operand of `class`; the result has its dtype and the shape that `shape` says.
+fn one(
+    op: &str,
+    inputs: &[Operand<'_>],
+    class: Class,
+    shape: impl FnOnce(&Shape) -> Result<Shape, OpError>,
+) -> Result<(DType, Shape), OpError> {
+    let [(dtype, x)] = operands(op, inputs)?;
     class.check(op, dtype)?;
-    Ok((dtype, shape.clone()))
+    Ok((dtype, shape(x)?))
 }
 
-fn reduced(op: &Op, inputs: &[Operand<'_>]) -> Result<(DType, Shape), OpError> {
-    let name = op.name();
-    let [(dtype, shape)] = operands(name, inputs)?;
-    let (gone, keep_dims, class, nothing_fits, result) = match op {
-        Op::Reduce { op: reduce, axes, keep_dims } => {
-            let gone = axes::axes(name, axes, shape.rank())?;
-            let nothing_fits = matches!(reduce, Reduce::Sum | Reduce::Mean);
-            (gone, *keep_dims, reduce_class(*reduce), nothing_fits, dtype)
-        }
-        Op::ArgMax { axis, keep_dims } => {
-            let mut gone = [false; RANK_MAX];
-            gone[axes::axis(name, *axis, shape.rank())?] = true;
-            (gone, *keep_dims, Class::Numeric, false, DType::Int64)
-        }
-        _ => return Err(invalid(name, "reduces nothing")),
-    };
-    class.check(name, dtype)?;
-    let output = axes::without(name, shape, &gone, keep_dims)?;
-    if !nothing_fits && shape.elements() == 0 && output.elements() > 0 {
-        return Err(invalid(
-            name,
-            format_args!("there is none of no elements; {shape} has size 0 where it is reduced"),
-        ));
-    }
-    Ok((result, output))
+/// Two operands of one dtype of `class`, which is the result's.
+fn two(
+    op: &str,
+    inputs: &[Operand<'_>],
+    class: Class,
+    shape: impl FnOnce(&str, &Shape, &Shape) -> Result<Shape, OpError>,
+) -> Result<(DType, Shape), OpError> {
+    let [(dtype, a), (other, b)] = operands(op, inputs)?;
+    dtypes::same(op, dtype, other)?;
+    class.check(op, dtype)?;
+    Ok((dtype, shape(op, a, b)?))
+}
+
+fn same(shape: &Shape) -> Result<Shape, OpError> {
+    Ok(shape.clone())
+}
+
+fn cast(op: &str, inputs: &[Operand<'_>], to: DType) -> Result<(DType, Shape), OpError> {
+    let [(from, shape)] = operands(op, inputs)?;
+    dtypes::castable(op, from, to)?;
+    Ok((to, shape.clone()))
+}
+
+fn gather(op: &str, inputs: &[Operand<'_>], axis: i64) -> Result<(DType, Shape), OpError> {
+    let [(dtype, data), (index, indices)] = operands(op, inputs)?;
+    Class::Fixed.check(op, dtype)?;
+    dtypes::index(op, index)?;
+    Ok((dtype, layout::gather(op, data, indices, axis)?))
+}
+
+fn select(op: &str, inputs: &[Operand<'_>]) -> Result<(DType, Shape), OpError> {
+    let [(condition, holds), (dtype, a), (other, b)] = operands(op, inputs)?;
+    dtypes::condition(op, condition)?;
+    dtypes::same(op, dtype, other)?;
+    Class::Fixed.check(op, dtype)?;
+    Ok((dtype, axes::broadcast(op, &[holds, a, b])?))
 }
 
 fn linear(op: &str, inputs: &[Operand<'_>], bias: bool) -> Result<(DType, Shape), OpError> {
@@ -177,7 +158,8 @@ fn linear(op: &str, inputs: &[Operand<'_>], bias: bool) -> Result<(DType, Shape)
         let [x, weight] = operands(op, inputs)?;
         (x, weight, None)
     };
-    let dtype = dtypes::same(op, x.0, weight.0)?;
+    let dtype = x.0;
+    dtypes::same(op, dtype, weight.0)?;
     if let Some(bias) = bias {
         dtypes::same(op, dtype, bias.0)?;
     }

@@ -1,0 +1,160 @@
+//! Operations and operands that were put together without any thought.
+
+use std::time::{Duration, Instant};
+
+use innkeeper_kernels::{Binary, Compare, Op, Reduce, Unary};
+use innkeeper_tensor::{DType, Shape, Tensor};
+use proptest::prelude::*;
+
+use crate::oracle::run;
+use crate::values::{cases, tensor};
+
+fn any_axis() -> impl Strategy<Value = i64> {
+    prop_oneof![20 => -4i64..4, 1 => prop::sample::select(&[i64::MIN, i64::MAX, 16, -17][..])]
+}
+
+fn any_size() -> impl Strategy<Value = usize> {
+    prop_oneof![20 => 0usize..4, 1 => prop::sample::select(&[usize::MAX, 1 << 62][..])]
+}
+
+fn any_dtype() -> impl Strategy<Value = DType> {
+    prop::sample::select(&DType::ALL[..])
+}
+
+fn any_binary() -> impl Strategy<Value = Binary> {
+    use Binary::*;
+    prop::sample::select(&[Add, Sub, Mul, Div, Pow, Maximum, Minimum][..])
+}
+
+fn any_number() -> impl Strategy<Value = f64> {
+    prop_oneof![any::<f64>(), prop::num::f64::ANY, -3f64..3.0]
+}
+
+fn creation() -> impl Strategy<Value = Op> {
+    let full = (any_dtype(), prop::collection::vec(any_size(), 0..5), any_number())
+        .prop_map(|(dtype, shape, value)| Op::Full { dtype, shape, value });
+    let arange = (any_dtype(), any_number(), any_number(), any_size())
+        .prop_map(|(dtype, start, step, count)| Op::Arange { dtype, start, step, count });
+    let cast = any_dtype().prop_map(|to| Op::Cast { to });
+    prop_oneof![full, arange, cast]
+}
+
+fn movement() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        prop::collection::vec(any_axis(), 0..5).prop_map(|shape| Op::Reshape { shape }),
+        prop::collection::vec(any_size(), 0..4)
+            .prop_map(|permutation| Op::Transpose { permutation }),
+        (any_axis(), any_axis(), any_axis()).prop_map(|(axis, start, end)| Op::Slice {
+            axis,
+            start,
+            end
+        }),
+        any_axis().prop_map(|axis| Op::Concat { axis }),
+        any_axis().prop_map(|axis| Op::Gather { axis }),
+    ]
+}
+
+fn arithmetic() -> impl Strategy<Value = Op> {
+    use Unary::*;
+    let unary =
+        prop::sample::select(&[Neg, Abs, Exp, Ln, Sqrt, Tanh, Sigmoid, Relu, Gelu, Silu][..]);
+    let compare = prop::sample::select(&[Compare::Equal, Compare::Less, Compare::Greater][..]);
+    prop_oneof![
+        any_binary().prop_map(Op::Binary),
+        (any_binary(), any_number()).prop_map(|(op, value)| Op::Scalar { op, value }),
+        compare.prop_map(Op::Compare),
+        Just(Op::Select),
+        unary.prop_map(Op::Unary),
+        Just(Op::MatMul),
+        any::<bool>().prop_map(|bias| Op::Linear { bias }),
+    ]
+}
+
+fn reduction() -> impl Strategy<Value = Op> {
+    let reduce = prop::sample::select(&[Reduce::Sum, Reduce::Mean, Reduce::Max, Reduce::Min][..]);
+    prop_oneof![
+        (reduce, prop::collection::vec(any_axis(), 0..4), any::<bool>())
+            .prop_map(|(op, axes, keep_dims)| Op::Reduce { op, axes, keep_dims }),
+        (any_axis(), any::<bool>()).prop_map(|(axis, keep_dims)| Op::ArgMax { axis, keep_dims }),
+        any_axis().prop_map(|axis| Op::Softmax { axis }),
+        any_axis().prop_map(|axis| Op::LogSoftmax { axis }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(20_000))]
+
+    #[test]
+    fn anything(
+        op in prop_oneof![creation(), movement(), arithmetic(), reduction()],
+        shapes in prop::collection::vec(prop::collection::vec(0usize..4, 0..4), 0..4),
+        // One dtype for all in most cases, or nothing would get past the check.
+        dtypes in prop_oneof![
+            3 => any_dtype().prop_map(|dtype| vec![dtype; 4]),
+            1 => prop::collection::vec(any_dtype(), 4),
+        ],
+        seed: u64,
+    ) {
+        let tensors: Vec<Tensor> = shapes
+            .iter()
+            .zip(&dtypes)
+            .map(|(dims, &dtype)| tensor(dtype, dims, seed))
+            .collect();
+        let operands: Vec<(DType, &Shape)> = tensors.iter().map(|x| (x.dtype(), x.shape())).collect();
+        prop_assert!(op.cost(&operands) > 0);
+        let borrowed: Vec<&Tensor> = tensors.iter().collect();
+        let _ = run(&op, &borrowed);
+    }
+}
+
+/// Without elements, no size may cost time.
+#[test]
+fn nothing_is_quick_however_large_it_is() {
+    let huge = 1usize << 50;
+    let shapes: [&[usize]; 4] = [&[huge, 0], &[0, huge], &[huge, 0, 8], &[0, 8, huge]];
+    let ops = [
+        Op::Transpose { permutation: vec![1, 0] },
+        Op::Slice { axis: 1, start: 0, end: 9 },
+        Op::Slice { axis: 0, start: 0, end: 9 },
+        Op::Binary(Binary::Add),
+        Op::Compare(Compare::Less),
+        Op::Concat { axis: 0 },
+        Op::Concat { axis: 1 },
+        Op::Softmax { axis: 0 },
+        Op::Softmax { axis: 1 },
+        Op::Reduce { op: Reduce::Sum, axes: vec![], keep_dims: false },
+        Op::Reduce { op: Reduce::Max, axes: vec![], keep_dims: false },
+        Op::MatMul,
+        Op::Linear { bias: false },
+    ];
+    let start = Instant::now();
+    for dims in shapes {
+        let x = Tensor::from_vec::<f32>(dims, vec![]).unwrap();
+        for op in &ops {
+            for inputs in [&[&x][..], &[&x, &x]] {
+                let said =
+                    op.output(&inputs.iter().map(|x| (x.dtype(), x.shape())).collect::<Vec<_>>());
+                // A result that is not empty is for the caller to refuse.
+                if said.is_ok_and(|(_, shape)| shape.elements() <= 1) {
+                    run(op, inputs).unwrap();
+                }
+            }
+        }
+    }
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+#[test]
+fn costs_follow_the_work() {
+    let [small, large] = [[4usize, 4], [64, 64]].map(|dims| Shape::new(&dims).unwrap());
+    let pair = |op: &Op, shape: &Shape| op.cost(&[(DType::Fp32, shape), (DType::Fp32, shape)]);
+    assert!(pair(&Op::MatMul, &large) >= 64 * 64 * 64);
+    assert!(pair(&Op::MatMul, &large) > pair(&Op::Binary(Binary::Add), &large));
+    assert!(pair(&Op::Binary(Binary::Add), &large) > pair(&Op::Binary(Binary::Add), &small));
+    let one = |op: &Op| op.cost(&[(DType::Fp32, &large)]);
+    assert!(one(&Op::Unary(Unary::Exp)) > one(&Op::Unary(Unary::Abs)));
+    assert!(one(&Op::Reshape { shape: vec![-1] }) < one(&Op::Unary(Unary::Abs)));
+    let deep = Shape::new(&[1 << 29, 1 << 29]).unwrap();
+    let far = Op::MatMul.cost(&[(DType::Fp32, &deep), (DType::Fp32, &deep)]);
+    assert_eq!(far, u64::MAX);
+}

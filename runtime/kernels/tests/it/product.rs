@@ -1,0 +1,116 @@
+//! Matrix products.
+
+use innkeeper_kernels::Op;
+use innkeeper_tensor::{DType, Tensor};
+use proptest::prelude::*;
+
+use crate::oracle::{Array, check};
+use crate::values::{broadcastable, cases, float, fp32, spread, tensor};
+
+/// Sizes on every side of what the kernels treat differently: none, one, few rows, whole vectors, and odd remainders.
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![1 => Just(0usize), 3 => Just(1), 6 => 2usize..8, 4 => 15usize..34, 1 => 60usize..140]
+}
+
+fn tolerance(dtype: DType, k: usize) -> f64 {
+    (if dtype == DType::Fp32 { 2e-6 } else { 1e-14 }) * (k as f64 + 1.0)
+}
+
+proptest! {
+    #![proptest_config(cases(512))]
+
+    #[test]
+    fn products([batch_a, batch_b] in broadcastable::<2>(), m in size(), k in size(), n in size(), dtype in float(), seed: u64) {
+        let batch = spread(&[&batch_a, &batch_b]);
+        prop_assume!(batch.iter().product::<usize>() * m.max(1) * k.max(1) * n.max(1) < 300_000);
+        let a = tensor(dtype, &[&batch_a[..], &[m, k]].concat(), seed);
+        let b = tensor(dtype, &[&batch_b[..], &[k, n]].concat(), seed >> 1);
+        let (left, right) = (Array::of(&a), Array::of(&b));
+        let expected = Array::from_fn(&[&batch[..], &[m, n]].concat(), |index| {
+            let (batch, place) = index.split_at(index.len() - 2);
+            (0..k).map(|p| {
+                let at = |own: &Array, last: [usize; 2]| {
+                    let mut index = batch[batch.len() + 2 - own.dims.len()..].to_vec();
+                    index.iter_mut().zip(&own.dims).for_each(|(i, &dim)| if dim == 1 { *i = 0 });
+                    own.at(&[&index[..], &last].concat())
+                };
+                at(&left, [place[0], p]) * at(&right, [p, place[1]])
+            }).sum()
+        });
+        check(&Op::MatMul, &[&a, &b], dtype, &expected, tolerance(dtype, k));
+    }
+
+    #[test]
+    fn vectors(m in size(), k in size(), dtype in float(), seed: u64) {
+        let (matrix, vector) = (tensor(dtype, &[m, k], seed), tensor(dtype, &[k], seed >> 1));
+        let (a, x) = (Array::of(&matrix), Array::of(&vector));
+        let columns = Array::from_fn(&[m], |i| (0..k).map(|p| a.at(&[i[0], p]) * x.at(&[p])).sum());
+        check(&Op::MatMul, &[&matrix, &vector], dtype, &columns, tolerance(dtype, k));
+
+        let row = tensor(dtype, &[m], seed >> 2);
+        let y = Array::of(&row);
+        let rows = Array::from_fn(&[k], |j| (0..m).map(|p| y.at(&[p]) * a.at(&[p, j[0]])).sum());
+        check(&Op::MatMul, &[&row, &matrix], dtype, &rows, tolerance(dtype, m));
+
+        let dot = Array::from_fn(&[], |_| (0..k).map(|p| x.at(&[p]) * x.at(&[p])).sum());
+        check(&Op::MatMul, &[&vector, &vector], dtype, &dot, tolerance(dtype, k));
+    }
+
+    #[test]
+    fn linears(lead in prop::collection::vec(size(), 0..3), inputs in size(), outputs in size(), dtype in float(), seed: u64, bias: bool) {
+        let rows: usize = lead.iter().map(|&size| size.max(1)).product();
+        prop_assume!(rows * inputs.max(1) * outputs.max(1) < 300_000);
+        let x = tensor(dtype, &[&lead[..], &[inputs]].concat(), seed);
+        let weight = tensor(dtype, &[outputs, inputs], seed >> 1);
+        let offset = tensor(dtype, &[outputs], seed >> 2);
+        let [from, w, b] = [&x, &weight, &offset].map(Array::of);
+        let expected = Array::from_fn(&[&lead[..], &[outputs]].concat(), |index| {
+            let (lead, out) = index.split_at(index.len() - 1);
+            let sum: f64 = (0..inputs).map(|p| from.at(&[lead, &[p]].concat()) * w.at(&[out[0], p])).sum();
+            if bias { sum + b.at(out) } else { sum }
+        });
+        let operands: &[&Tensor] = if bias { &[&x, &weight, &offset] } else { &[&x, &weight] };
+        check(&Op::Linear { bias }, operands, dtype, &expected, tolerance(dtype, inputs));
+    }
+}
+
+#[test]
+fn infinities_and_nans_spread_only_where_they_belong() {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    for m in [1, 5] {
+        // In the first row only; 17 columns are not a whole number of vectors.
+        let mut a = vec![1.0; m * 17];
+        a[16] = nan;
+        let mut b = vec![1.0; 17 * 2];
+        b[33] = inf;
+        let expected: Vec<f64> = (0..m * 2)
+            .map(|i| {
+                if i < 2 {
+                    f64::NAN
+                } else if i % 2 == 1 {
+                    f64::INFINITY
+                } else {
+                    17.0
+                }
+            })
+            .collect();
+        let expected = Array { dims: vec![m, 2], data: expected };
+        check(
+            &Op::MatMul,
+            &[&fp32(&[m, 17], &a), &fp32(&[17, 2], &b)],
+            DType::Fp32,
+            &expected,
+            0.0,
+        );
+
+        let mut weight = vec![1.0; 2 * 17];
+        weight[33] = inf;
+        check(
+            &Op::Linear { bias: false },
+            &[&fp32(&[m, 17], &a), &fp32(&[2, 17], &weight)],
+            DType::Fp32,
+            &expected,
+            0.0,
+        );
+    }
+}
