@@ -9,7 +9,7 @@ mod manifest;
 mod pack;
 mod plugin;
 mod read;
-mod tar;
+mod ustar;
 
 pub use error::BundleError;
 pub use manifest::{AssetRef, BlobRef, FORMAT, Manifest};
@@ -88,14 +88,17 @@ impl Bundle {
     /// The bundle's bytes; assets that are `None` are left out.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        tar::append(&mut out, MANIFEST_ENTRY, &self.manifest_bytes);
-        tar::append(&mut out, COMPONENT_ENTRY, &self.component);
+        ustar::append(&mut out, MANIFEST_ENTRY, &self.manifest_bytes);
+        ustar::append(&mut out, COMPONENT_ENTRY, &self.component);
         for (asset, bytes) in self.manifest.assets.iter().zip(&self.assets) {
             if let Some(bytes) = bytes {
-                tar::append(&mut out, &format!("{ASSETS_PREFIX}{}", asset.name), bytes);
+                ustar::append(&mut out, &format!("{ASSETS_PREFIX}{}", asset.name), bytes);
             }
         }
-        tar::finish(&mut out);
+        ustar::finish(&mut out);
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use innkeeper_catalog::{
 use innkeeper_predict::{Limits, Predictor};
 use innkeeper_sandbox::{Assets, Compiler, ComponentLimits, Engine, Program, inspect};
 use innkeeper_tensor::Signature;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::DeployError;
@@ -103,6 +104,8 @@ impl Deployer {
     /// Opens the folder of compiled code, and makes this host's key at the first start. Nothing is served before
     /// [`Deployer::restore`].
     ///
+    /// To be called inside a tokio runtime that has IO; versions are brought up on it.
+    ///
     /// # Errors
     /// The folder cannot be made or read.
     pub fn open(
@@ -118,6 +121,7 @@ impl Deployer {
             catalog,
             engine,
             compiler,
+            runtime: Handle::try_current().map_err(io::Error::other)?,
             artefacts: Arc::new(artefacts),
             compiles: Semaphore::new(config.compiles_max.max(1)),
             compiling: Turns::new(),
@@ -239,13 +243,17 @@ impl Deployer {
         Ok(blocking(move || inspect(&component, &limits)).await??)
     }
 
-    async fn compile(&self, key: &ModelKey, bundle: &Bundle) -> Result<Arc<Program>, DeployError> {
+    pub(crate) async fn compile(
+        &self,
+        key: &ModelKey,
+        bundle: &Bundle,
+    ) -> Result<Arc<Program>, DeployError> {
         let component = bundle.component.clone();
         let digest = bundle.manifest.component.digest;
         self.stock().program(&key.owner, digest, async { Ok(component) }).await
     }
 
-    async fn warm_up(
+    pub(crate) async fn warm_up(
         &self,
         program: Arc<Program>,
         assets: Arc<Assets>,
@@ -256,7 +264,7 @@ impl Deployer {
     }
 
     /// Makes every part durable. A part that is stored already is not written again, or is mended.
-    async fn store(
+    pub(crate) async fn store(
         &self,
         key: &ModelKey,
         bundle: &Bundle,
@@ -296,7 +304,7 @@ impl Deployer {
     }
 }
 
-fn new_version(
+pub(crate) fn new_version(
     key: &ModelKey,
     version: VersionName,
     aliases: Vec<AliasName>,

@@ -23,3 +23,6 @@ mod turns;
 pub use deployer::{DeployConfig, DeployRequest, Deployed, Deployer, Source};
 pub use endpoint::Restored;
 pub use error::{DeployError, Stage};
+
+#[cfg(test)]
+mod tests;

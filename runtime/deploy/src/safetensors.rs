@@ -7,8 +7,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 
 /// What the names of such files end in.
 pub const SUFFIX: &str = ".safetensors";
-/// The most bytes in a header. A hundred thousand tensors fit, and parsing it stays cheap.
-pub const HEADER_BYTES_MAX: u64 = 16 << 20;
+/// The most bytes in a header. Some eighty thousand tensors fit, and parsing it stays cheap.
+pub const HEADER_BYTES_MAX: u64 = 8 << 20;
 
 const LENGTH_BYTES: usize = 8;
 const ALIGN: usize = 8;

@@ -1,5 +1,6 @@
 //! Programs and assets, brought up from the disk when they are wanted and shared while they are used.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,6 +8,7 @@ use innkeeper_catalog::{Catalog, Digest, TenantName};
 use innkeeper_predict::{Loaded, Loader};
 use innkeeper_sandbox::{Asset, Assets, Compiler, Engine, OpenError, Program};
 use innkeeper_tensor::Buffer;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::DeployError;
@@ -21,6 +23,8 @@ pub(crate) struct Stock {
     pub(crate) catalog: Catalog,
     pub(crate) engine: Engine,
     pub(crate) compiler: Compiler,
+    /// Where versions are brought up: the threads of guests, which may ask for it, cannot start processes.
+    pub(crate) runtime: Handle,
     pub(crate) artefacts: Arc<Artefacts>,
     /// How many compilers may run at once.
     pub(crate) compiles: Semaphore,
@@ -147,16 +151,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// Brings one version up, from what the catalog holds.
+#[derive(Clone)]
 pub(crate) struct VersionLoader {
     pub(crate) stock: Arc<Stock>,
     pub(crate) tenant: TenantName,
     pub(crate) component: Digest,
-    pub(crate) assets: Vec<AssetRef>,
+    pub(crate) assets: Arc<[AssetRef]>,
 }
 
 impl VersionLoader {
     pub(crate) fn new(stock: Arc<Stock>, tenant: TenantName, manifest: &Manifest) -> VersionLoader {
-        let (component, assets) = (manifest.component.digest, manifest.assets.clone());
+        let (component, assets) = (manifest.component.digest, manifest.assets.as_slice().into());
         VersionLoader { stock, tenant, component, assets }
     }
 
@@ -170,7 +175,13 @@ impl VersionLoader {
 }
 
 impl Loader for VersionLoader {
-    fn load(&self) -> std::pin::Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>> {
-        Box::pin(async move { self.bring_up().await.map_err(|error| error.to_string()) })
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>> {
+        let this = self.clone();
+        // Once begun it goes on: the next request wants it too.
+        let load = self.stock.runtime.spawn(async move { this.bring_up().await });
+        Box::pin(async move {
+            let loaded = load.await.map_err(|_| "the host panicked while loading it".to_owned())?;
+            loaded.map_err(|error| error.to_string())
+        })
     }
 }

@@ -5,7 +5,7 @@ use innkeeper_predict::{Isolation, LimitOverrides};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
-use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, tar};
+use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, ustar};
 
 /// The format of manifests that this host reads and writes.
 pub const FORMAT: u64 = 1;
@@ -117,7 +117,7 @@ impl Manifest {
 /// Whether an asset may have this name.
 pub(super) fn check_asset_name(name: &str) -> Result<(), BundleError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    let fits = ASSETS_PREFIX.len() + name.len() <= tar::NAME_BYTES_MAX;
+    let fits = ASSETS_PREFIX.len() + name.len() <= ustar::NAME_BYTES_MAX;
     let begins = name.as_bytes().first().is_some_and(|&b| b.is_ascii_alphanumeric() || b == b'_');
     if fits && begins && name.bytes().all(good) {
         return Ok(());

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     ASSETS_PREFIX, AssetRef, BlobRef, BundleError, COMPONENT_ENTRY, FORMAT, MANIFEST_ENTRY,
-    Manifest, PluginAsset, PluginToml, tar,
+    Manifest, PluginAsset, PluginToml, ustar,
 };
 
 /// Why a bundle was not written.
@@ -89,7 +89,7 @@ pub fn pack(
         bytes += write_asset(out, &dir.join(&source.path), asset)?;
     }
     let mut end = Vec::new();
-    tar::finish(&mut end);
+    ustar::finish(&mut end);
     out.write_all(&end).and_then(|()| out.flush()).map_err(PackError::Write)?;
     bytes += end.len() as u64;
     Ok(Packed { manifest, digest: Digest::of(&text), bytes })
@@ -136,20 +136,20 @@ fn describe(
 
 fn write_entry(out: &mut impl Write, name: &str, data: &[u8]) -> Result<u64, PackError> {
     let mut entry = Vec::with_capacity(data.len() + 1024);
-    tar::append(&mut entry, name, data);
+    ustar::append(&mut entry, name, data);
     out.write_all(&entry).map_err(PackError::Write)?;
     Ok(entry.len() as u64)
 }
 
 fn write_asset(out: &mut impl Write, path: &Path, asset: &AssetRef) -> Result<u64, PackError> {
-    let header = tar::header(&format!("{ASSETS_PREFIX}{}", asset.name), asset.size);
+    let header = ustar::header(&format!("{ASSETS_PREFIX}{}", asset.name), asset.size);
     out.write_all(&header).map_err(PackError::Write)?;
     // Never more than the header says, whatever happens to the file.
     let (digest, size) = copy(&mut open(path)?.take(asset.size), out, path)?;
     if (digest, size) != (asset.digest, asset.size) {
         return Err(PackError::Changed { path: path.to_owned() });
     }
-    let padding = tar::padding(size);
+    let padding = ustar::padding(size);
     out.write_all(&[0; 512][..padding]).map_err(PackError::Write)?;
     Ok(header.len() as u64 + size + padding as u64)
 }

@@ -5,7 +5,7 @@ use innkeeper_catalog::Digest;
 use innkeeper_predict::LimitOverrides;
 
 use super::error::short;
-use super::tar::{Entries, Entry};
+use super::ustar::{Entries, Entry};
 use super::{
     ASSETS_PREFIX, AssetRef, BlobRef, Bundle, BundleError, BundleLimits, COMPONENT_ENTRY, FORMAT,
     MANIFEST_BYTES_MAX, MANIFEST_ENTRY, Manifest,
