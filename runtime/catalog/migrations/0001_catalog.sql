@@ -91,7 +91,8 @@ CREATE TABLE versions (
         REFERENCES model_names (owner, model, name, kind) ON DELETE CASCADE
 ) STRICT;
 
--- The last constraint is what makes an owner's right to a blob, and its survival, a matter of the schema.
+-- The last constraint is what makes an owner's right to a blob, and its survival, a matter of the
+-- schema.
 CREATE TABLE version_blobs (
     owner    TEXT    NOT NULL,
     model    TEXT    NOT NULL,

@@ -22,8 +22,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::NotFound`] when there is no such version, and [`CatalogError::Conflict`] when a version has the
-    /// name of the alias.
+    /// [`CatalogError::NotFound`] when there is no such version, and [`CatalogError::Conflict`]
+    /// when a version has the name of the alias.
     pub async fn set_alias(
         &self,
         key: &ModelKey,
@@ -58,8 +58,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::NotFound`] for the model or for a tenant named: a right given to nobody would wait for
-    /// whoever takes that name later.
+    /// [`CatalogError::NotFound`] for the model or for a tenant named: a right given to nobody
+    /// would wait for whoever takes that name later.
     pub async fn set_sharing(&self, key: &ModelKey, sharing: &Sharing) -> Result<()> {
         let (kind, tenants) = match sharing {
             Sharing::Private => ("private", &[][..]),

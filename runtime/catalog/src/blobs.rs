@@ -15,13 +15,13 @@ use crate::{
 type Result<T> = std::result::Result<T, CatalogError>;
 
 impl Catalog {
-    /// Stores the bytes and makes the tenant an owner of them. Storing them again changes nothing, or mends a blob
-    /// that was damaged.
+    /// Stores the bytes and makes the tenant an owner of them. Storing them again changes nothing,
+    /// or mends a blob that was damaged.
     ///
     /// # Errors
     ///
-    /// [`CatalogError::LimitExceeded`] for `stored_bytes_max`, [`CatalogError::NotFound`] for the tenant,
-    /// [`CatalogError::DiskFull`].
+    /// [`CatalogError::LimitExceeded`] for `stored_bytes_max`, [`CatalogError::NotFound`] for the
+    /// tenant, [`CatalogError::DiskFull`].
     pub async fn put_blob(
         &self,
         tenant: &TenantName,
@@ -32,7 +32,8 @@ impl Catalog {
         self.to_the_end(async move { catalog.put(&tenant, bytes, stored_bytes_max).await }).await
     }
 
-    /// The size of a blob that the tenant has sent itself. Asking keeps the blob for a while from being swept.
+    /// The size of a blob that the tenant has sent itself. Asking keeps the blob for a while from
+    /// being swept.
     pub async fn has_blob(&self, tenant: &TenantName, digest: &Digest) -> Result<Option<u64>> {
         let mut read = self.inner.store.read().await?;
         let row = sqlx::query(
@@ -57,7 +58,8 @@ impl Catalog {
 
     /// The bytes of a blob, which are read whole and checked against the digest.
     ///
-    /// This does not ask whose blob it is: the digest must come from a version, or from [`has_blob`](Self::has_blob).
+    /// This does not ask whose blob it is: the digest must come from a version, or from
+    /// [`has_blob`](Self::has_blob).
     ///
     /// # Errors
     ///
@@ -98,8 +100,8 @@ impl Catalog {
             let stored = stored_bytes(&mut read, tenant).await?;
             within("stored_bytes_max", stored_bytes_max, stored.saturating_add(size))?;
         }
-        // Written anew even where another tenant's bytes are there already: else the time taken would tell that they
-        // are. The file appears whole under its name, or not at all.
+        // Written anew even where another tenant's bytes are there already: else the time taken
+        // would tell that they are. The file appears whole under its name, or not at all.
         self.inner.store.objects.put(&blob_path(&digest), bytes.into()).await?;
         self.inner.step("blob: stored")?;
         let recorded = self.record_blob(tenant, &digest, size, stored_bytes_max).await;
@@ -111,8 +113,8 @@ impl Catalog {
         Ok(digest)
     }
 
-    /// Writes the rows of a blob whose file is there. The limit is checked once more, since other blobs of the tenant
-    /// may have come meanwhile.
+    /// Writes the rows of a blob whose file is there. The limit is checked once more, since other
+    /// blobs of the tenant may have come meanwhile.
     async fn record_blob(
         &self,
         tenant: &TenantName,

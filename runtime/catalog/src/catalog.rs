@@ -18,8 +18,8 @@ pub struct CatalogConfig {
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
 impl Default for CatalogConfig {
-    /// A day for blobs, so that a large model can be sent over a working day and published at its end; a day for
-    /// uploads, so that one that broke off in the evening can go on in the morning.
+    /// A day for blobs, so that a large model can be sent over a working day and published at its
+    /// end; a day for uploads, so that one that broke off in the evening can go on in the morning.
     fn default() -> Self {
         Self { unreferenced_blob_ttl_ms: 24 * HOUR_MS, stale_upload_ttl_ms: 24 * HOUR_MS }
     }
@@ -27,8 +27,8 @@ impl Default for CatalogConfig {
 
 /// Everything that exists on this host, kept in one folder.
 ///
-/// Whatever a method has acknowledged survives a crash and a power loss. A method that fails has changed nothing that
-/// can be seen. Cheap to clone; the clones are one catalog.
+/// Whatever a method has acknowledged survives a crash and a power loss. A method that fails has
+/// changed nothing that can be seen. Cheap to clone; the clones are one catalog.
 #[derive(Clone)]
 pub struct Catalog {
     pub(crate) inner: Arc<Inner>,
@@ -38,7 +38,8 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) config: CatalogConfig,
     clock: Arc<dyn Clock>,
-    /// Held while a blob's file and its row are brought in line, so that a sweep never takes one without the other.
+    /// Held while a blob's file and its row are brought in line, so that a sweep never takes one
+    /// without the other.
     pub(crate) blob_locks: Locks,
     /// Held while an upload's file and its row are brought in line.
     pub(crate) upload_locks: Locks,
@@ -85,8 +86,8 @@ impl Catalog {
         self.inner.store.close().await;
     }
 
-    /// Runs `work` to its end even if the caller goes away, for steps that go together but that no transaction can
-    /// hold together: a file and the row about it.
+    /// Runs `work` to its end even if the caller goes away, for steps that go together but that no
+    /// transaction can hold together: a file and the row about it.
     pub(crate) async fn to_the_end<T, F>(&self, work: F) -> Result<T, CatalogError>
     where
         T: Send + 'static,
@@ -129,7 +130,8 @@ fn joined<T>(
     })
 }
 
-/// A fixed number of locks shared by ever so many keys: two keys may wait for each other, never for long.
+/// A fixed number of locks shared by ever so many keys: two keys may wait for each other, never for
+/// long.
 pub(crate) struct Locks([Mutex<()>; LOCKS]);
 
 const LOCKS: usize = 64;

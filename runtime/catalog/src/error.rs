@@ -6,11 +6,13 @@ use crate::Digest;
 
 /// Why the catalog did not do what it was asked.
 ///
-/// [`NotFound`](Self::NotFound) to [`WrongDigest`](Self::WrongDigest) are the caller's to mend; the rest is the host's.
+/// [`NotFound`](Self::NotFound) to [`WrongDigest`](Self::WrongDigest) are the caller's to mend; the
+/// rest is the host's.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CatalogError {
-    /// There is no such thing, or the tenant asking does not own it: the two look the same on purpose.
+    /// There is no such thing, or the tenant asking does not own it: the two look the same on
+    /// purpose.
     #[error("{what} does not exist")]
     NotFound {
         /// What was looked for, such as `model acme/digits`.
@@ -103,6 +105,9 @@ impl CatalogError {
 
 /// The primary result code of SQLite for a full disk (or a database at its maximum size).
 const SQLITE_FULL: u32 = 13;
+/// What SQLite says instead when the index of its log cannot grow, which on a full disk comes
+/// first.
+const SQLITE_IOERR_SHMSIZE: u32 = 4874;
 
 impl From<sqlx::Error> for CatalogError {
     fn from(error: sqlx::Error) -> Self {
@@ -110,7 +115,8 @@ impl From<sqlx::Error> for CatalogError {
             sqlx::Error::Database(inside) => {
                 let code = inside.code().and_then(|code| code.parse::<u32>().ok());
                 // The low byte of an extended code is the primary one.
-                if code.is_some_and(|code| code & 0xff == SQLITE_FULL) {
+                let full = |code| code & 0xff == SQLITE_FULL || code == SQLITE_IOERR_SHMSIZE;
+                if code.is_some_and(full) {
                     return Self::DiskFull;
                 }
             }

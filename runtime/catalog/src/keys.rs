@@ -78,7 +78,8 @@ pub fn key_id(secret: &str) -> Option<&str> {
 }
 
 const ID_CHARS: usize = 8;
-/// 43 characters of 6 random bits each: 258 bits, which nobody guesses, so that a plain hash is enough to store.
+/// 43 characters of 6 random bits each: 258 bits, which nobody guesses, so that a plain hash is
+/// enough to store.
 const RANDOM_CHARS: usize = 43;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const LABEL_BYTES_MAX: u64 = 200;

@@ -1,11 +1,11 @@
 //! What exists on this host: tenants, keys, models, versions, aliases and blobs.
 //!
-//! This crate knows no WebAssembly, no HTTP and no tensors. It does not know what a manifest or a blob means; it keeps
-//! them, says whose they are, and never forgets what it has acknowledged.
+//! This crate knows no WebAssembly, no HTTP and no tensors. It does not know what a manifest or a
+//! blob means; it keeps them, says whose they are, and never forgets what it has acknowledged.
 //!
-//! Rows lie in an SQLite database, bytes in a blob store beside it. A row about bytes is written after the bytes are on
-//! the disk and deleted before they are, so a crash leaves files without a row and never the reverse; the next start
-//! removes them.
+//! Rows lie in an SQLite database, bytes in a blob store beside it. A row about bytes is written
+//! after the bytes are on the disk and deleted before they are, so a crash leaves files without a
+//! row and never the reverse; the next start removes them.
 
 #![forbid(unsafe_code)]
 

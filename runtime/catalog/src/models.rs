@@ -17,14 +17,17 @@ impl VersionRecord {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Corrupt`] when it has another.
+    /// [`CatalogError::Damaged`] when it has another.
     pub fn verify(&self) -> Result<()> {
         let got = Digest::of(self.manifest.as_bytes());
         if got == self.digest {
             return Ok(());
         }
-        let found = format!("the manifest of {} {} has {got}", self.model, self.version);
-        Err(CatalogError::Corrupt { digest: self.digest, found })
+        let what = format!(
+            "the manifest of {} {} has {got}, but was published with {}",
+            self.model, self.version, self.digest
+        );
+        Err(CatalogError::Damaged { what })
     }
 }
 

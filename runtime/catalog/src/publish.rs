@@ -21,16 +21,18 @@ const VERSION_BLOBS_MAX: u64 = 4096;
 impl Catalog {
     /// Publishes a version, wholly or not at all.
     ///
-    /// Publishing the same digest under the same name again changes nothing about the version; the aliases asked for
-    /// are set all the same.
+    /// Publishing the same digest under the same name again changes nothing about the version; the
+    /// aliases asked for are set all the same.
     ///
     /// # Errors
     ///
-    /// * [`CatalogError::Conflict`] when the version exists with another digest, when its name is an alias, or when
-    ///   one of the aliases is the name of a version.
-    /// * [`CatalogError::NotFound`] when the owner, or a blob among those it has sent, does not exist.
+    /// * [`CatalogError::Conflict`] when the version exists with another digest, when its name is
+    ///   an alias, or when one of the aliases is the name of a version.
+    /// * [`CatalogError::NotFound`] when the owner, or a blob among those it has sent, does not
+    ///   exist.
     /// * [`CatalogError::WrongDigest`] when the digest is not the manifest's.
-    /// * [`CatalogError::LimitExceeded`] for `versions_max`, `models_max` and the sizes of what comes along.
+    /// * [`CatalogError::LimitExceeded`] for `versions_max`, `models_max` and the sizes of what
+    ///   comes along.
     pub async fn publish(&self, new: &NewVersion) -> Result<Published> {
         check(new)?;
         let mut write = self.inner.store.write().await?;
@@ -96,18 +98,18 @@ impl Catalog {
     pub async fn delete_model(&self, key: &ModelKey) -> Result<()> {
         let mut write = self.inner.store.write().await?;
         // Aliases first, since they hold on to versions; the rest goes with the model.
-        for delete in [
-            "DELETE FROM aliases WHERE owner = ? AND model = ?",
-            "DELETE FROM models WHERE owner = ? AND model = ?",
-        ] {
-            let deleted = sqlx::query(delete)
-                .bind(key.owner.as_str())
-                .bind(key.name.as_str())
-                .execute(&mut *write)
-                .await?;
-            if deleted.rows_affected() == 0 && delete.contains("FROM models") {
-                return Err(no_model(key));
-            }
+        sqlx::query("DELETE FROM aliases WHERE owner = ? AND model = ?")
+            .bind(key.owner.as_str())
+            .bind(key.name.as_str())
+            .execute(&mut *write)
+            .await?;
+        let deleted = sqlx::query("DELETE FROM models WHERE owner = ? AND model = ?")
+            .bind(key.owner.as_str())
+            .bind(key.name.as_str())
+            .execute(&mut *write)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Err(no_model(key));
         }
         self.inner.step("delete model: written")?;
         Ok(write.commit().await?)

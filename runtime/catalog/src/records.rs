@@ -9,11 +9,13 @@ pub struct VersionRecord {
     pub model: ModelKey,
     /// Its name.
     pub version: VersionName,
-    /// The digest of the manifest's bytes, which is the identity of the version: the manifest holds every blob's digest.
+    /// The digest of the manifest's bytes, which is the identity of the version: the manifest holds
+    /// every blob's digest.
     pub digest: Digest,
     /// The manifest as published.
     pub manifest: String,
-    /// What the publisher found out about the version, such as its signature. JSON that the catalog does not read.
+    /// What the publisher found out about the version, such as its signature. JSON that the catalog
+    /// does not read.
     pub facts: String,
     /// The blobs it refers to, in the order given and each once.
     pub blobs: Vec<Digest>,
@@ -101,7 +103,8 @@ pub struct UploadLimits {
 /// What a tenant holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of its blobs, each counted in full however many tenants share it, and of its open uploads.
+    /// Bytes of its blobs, each counted in full however many tenants share it, and of its open
+    /// uploads.
     pub stored_bytes: u64,
     /// Versions over all its models.
     pub versions: u64,

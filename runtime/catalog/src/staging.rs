@@ -1,6 +1,7 @@
 //! The files that uploads grow in. Everything here blocks.
 //!
-//! A blob store has no append, so these are plain files; they lie where the blob store can move them in one step.
+//! A blob store has no append, so these are plain files; they lie where the blob store can move
+//! them in one step.
 
 use std::{
     fs::{self, File},
@@ -23,7 +24,8 @@ pub(crate) fn write(path: &Path, offset: u64, chunk: &[u8]) -> Result<()> {
     let mut file = open(path)?;
     let written = write_at(&mut file, offset, chunk);
     if written.is_err() {
-        // Gives the space back at once. Should this fail as well, the next append or start cuts it off.
+        // Gives the space back at once. Should this fail as well, the next append or start cuts it
+        // off.
         let _ = file.set_len(offset);
     }
     written.map_err(failed)?;
@@ -45,7 +47,8 @@ fn write_at(file: &mut File, offset: u64, chunk: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// The digest of the file's first `length` bytes; what is beyond was never acknowledged and is cut off.
+/// The digest of the file's first `length` bytes; what is beyond was never acknowledged and is cut
+/// off.
 pub(crate) fn digest(path: &Path, length: u64) -> Result<Digest> {
     let failed = |error| CatalogError::io("reading an upload", error);
     let mut file = open(path)?;
@@ -62,7 +65,8 @@ pub(crate) fn digest(path: &Path, length: u64) -> Result<Digest> {
     }
 }
 
-/// Cuts the file to `length` and returns what it has then, which is less if it was shorter or is gone.
+/// Cuts the file to `length` and returns what it has then, which is less if it was shorter or is
+/// gone.
 pub(crate) fn truncate(path: &Path, length: u64) -> Result<u64> {
     let failed = |error| CatalogError::io("truncating an upload", error);
     let file = match File::options().write(true).open(path) {

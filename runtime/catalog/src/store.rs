@@ -20,7 +20,8 @@ pub(crate) const UPLOADS: &str = "uploads";
 const DATABASE: &str = "catalog.sqlite";
 const LOCK: &str = "catalog.lock";
 
-/// Readers beside the one writer. Each costs a thread; reads are short and mostly happen at start-up.
+/// Readers beside the one writer. Each costs a thread; reads are short and mostly happen at
+/// start-up.
 const READERS_MAX: u32 = 4;
 /// How long SQLite waits for a lock that a checkpoint, or somebody's `sqlite3`, holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,17 +55,20 @@ impl Store {
             .busy_timeout(BUSY_TIMEOUT);
         let writer = pool(1).connect_with(options.clone()).await?;
         sqlx::migrate!().run(&writer).await.map_err(sqlx::Error::from)?;
-        // Read-only, so that a write that bypasses the one writer fails at once instead of now and then.
+        // Read-only, so that a write that bypasses the one writer fails at once instead of now and
+        // then.
         let readers = pool(READERS_MAX).connect_with(options.pragma("query_only", "true")).await?;
         sync_folder(dir)?;
-        // A plain `put` returns before its bytes are on the disk; with this option it syncs the file and its folder.
+        // A plain `put` returns before its bytes are on the disk; with this option it syncs the
+        // file and its folder.
         let objects = LocalFileSystem::new_with_prefix(dir)?.with_fsync(true);
         Ok(Self { dir: dir.to_owned(), writer, readers, objects, _lock: lock })
     }
 
     /// Begins to write. Dropping what comes back without `commit` undoes everything.
     pub(crate) async fn write(&self) -> Result<Transaction<'static, Sqlite>, CatalogError> {
-        // IMMEDIATE takes the write lock now, so that no other process's write comes between our reads and writes.
+        // IMMEDIATE takes the write lock now, so that no other process's write comes between our
+        // reads and writes.
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 

@@ -1,6 +1,8 @@
-//! Removing what nobody needs: blobs without a version, uploads without a client, files without a row.
+//! Removing what nobody needs: blobs without a version, uploads without a client, files without a
+//! row.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -21,8 +23,9 @@ use crate::{
 type Result<T> = std::result::Result<T, CatalogError>;
 
 impl Catalog {
-    /// Removes uploads that nobody continued, blobs that no version refers to, both when they are older than the
-    /// lifetimes in [`CatalogConfig`](crate::CatalogConfig), and files that a failure left behind.
+    /// Removes uploads that nobody continued, blobs that no version refers to, both when they are
+    /// older than the lifetimes in [`CatalogConfig`](crate::CatalogConfig), and files that a
+    /// failure left behind.
     ///
     /// Runs beside everything else; call it now and then.
     pub async fn sweep(&self) -> Result<Swept> {
@@ -38,7 +41,8 @@ impl Catalog {
         .await
     }
 
-    /// Removes blob files that a crash left half-written. Only while nobody writes, which is at the start.
+    /// Removes blob files that a crash left half-written. Only while nobody writes, which is at the
+    /// start.
     pub(crate) async fn remove_half_blobs(&self) -> Result<()> {
         let blobs = self.inner.store.blobs();
         blocking(move || {
@@ -101,8 +105,8 @@ impl Catalog {
         Ok(swept.rows_affected())
     }
 
-    /// Removes blobs that nobody owns: the row first, so that a crash between the two leaves a file without a row,
-    /// which the next sweep finds, and never a row without a file.
+    /// Removes blobs that nobody owns: the row first, so that a crash between the two leaves a file
+    /// without a row, which the next sweep finds, and never a row without a file.
     async fn sweep_blobs(&self) -> Result<u64> {
         let mut read = self.inner.store.read().await?;
         let unowned: Vec<Vec<u8>> = sqlx::query_scalar(
@@ -130,11 +134,14 @@ impl Catalog {
     /// Removes files that no row knows of, as a failure or a crash leaves them.
     async fn sweep_files(&self) -> Result<u64> {
         let mut swept = 0;
+        let known = self.known_blobs().await?;
         let mut blobs = self.inner.store.objects.list(Some(&BLOBS.into()));
         while let Some(file) = blobs.try_next().await? {
             let name = file.location.filename().unwrap_or_default();
             // Another name is not ours: somebody put it there.
-            if let Ok(blob) = format!("sha256:{name}").parse::<Digest>() {
+            let Ok(blob) = format!("sha256:{name}").parse::<Digest>() else { continue };
+            if !known.contains(&blob) {
+                // It may be arriving at this moment; with the lock held, it has arrived.
                 let _lock = self.inner.blob_locks.lock(blob.as_bytes()).await;
                 swept += u64::from(self.forget_unrecorded(&blob).await?);
             }
@@ -147,6 +154,13 @@ impl Catalog {
             }
         }
         Ok(swept)
+    }
+
+    async fn known_blobs(&self) -> Result<HashSet<Digest>> {
+        let mut read = self.inner.store.read().await?;
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT digest FROM blobs").fetch_all(&mut *read).await?;
+        rows.iter().map(|row| digest(row)).collect()
     }
 
     async fn forget_unrecorded_upload(&self, id: &UploadId, path: PathBuf) -> Result<bool> {

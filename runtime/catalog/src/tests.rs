@@ -174,6 +174,7 @@ fn kind(error: &CatalogError) -> String {
         CatalogError::WrongOffset { wanted, got } => format!("offset {wanted} {got}"),
         CatalogError::WrongDigest { .. } => "wrong digest".to_owned(),
         CatalogError::Corrupt { .. } => "corrupt".to_owned(),
+        CatalogError::Damaged { .. } => "damaged".to_owned(),
         CatalogError::DiskFull => "disk full".to_owned(),
         CatalogError::InUse { .. } => "in use".to_owned(),
         other => format!("unforeseen: {other}"),

@@ -1,8 +1,9 @@
 //! Blobs that come in pieces, and go on where they broke off.
 //!
-//! An upload is a file that grows and a row that says how much of it was acknowledged. The row is the truth: after a
-//! power loss a file may be longer than what was written to it, never shorter than what was synced. So bytes beyond
-//! the row are cut off, and sent again by the client, which asks for the offset.
+//! An upload is a file that grows and a row that says how much of it was acknowledged. The row is
+//! the truth: after a power loss a file may be longer than what was written to it, never shorter
+//! than what was synced. So bytes beyond the row are cut off, and sent again by the client, which
+//! asks for the offset.
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -49,7 +50,8 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::LimitExceeded`] for `uploads_max`, [`CatalogError::NotFound`] for the tenant.
+    /// [`CatalogError::LimitExceeded`] for `uploads_max`, [`CatalogError::NotFound`] for the
+    /// tenant.
     pub async fn begin_upload(
         &self,
         tenant: &TenantName,
@@ -102,7 +104,8 @@ impl Catalog {
             .await
     }
 
-    /// Makes the upload a blob of the tenant, if its bytes have the digest promised, and returns the blob's size.
+    /// Makes the upload a blob of the tenant, if its bytes have the digest promised, and returns
+    /// the blob's size.
     ///
     /// Finishing once more, for want of an answer the first time, succeeds as well.
     ///
@@ -160,8 +163,8 @@ impl Catalog {
         Ok(end)
     }
 
-    /// Acknowledges the bytes in the file. The limit is checked once more, since the tenant's other uploads may have
-    /// grown meanwhile.
+    /// Acknowledges the bytes in the file. The limit is checked once more, since the tenant's other
+    /// uploads may have grown meanwhile.
     async fn record_received(
         &self,
         tenant: &TenantName,
@@ -207,7 +210,8 @@ impl Catalog {
         Ok(upload.received)
     }
 
-    /// Writes down that the bytes are verified, so that whatever happens next can be taken up where it stopped.
+    /// Writes down that the bytes are verified, so that whatever happens next can be taken up where
+    /// it stopped.
     async fn mark_finishing(&self, id: &UploadId, digest: &Digest) -> Result<()> {
         let mut write = self.inner.store.write().await?;
         sqlx::query("UPDATE uploads SET finishing = ?, touched_ms = ? WHERE id = ?")
@@ -219,7 +223,8 @@ impl Catalog {
         Ok(write.commit().await?)
     }
 
-    /// Makes a blob of verified bytes: the file moves, then the rows follow. May be done again after a crash.
+    /// Makes a blob of verified bytes: the file moves, then the rows follow. May be done again
+    /// after a crash.
     async fn settle(&self, upload: &Upload, digest: &Digest) -> Result<()> {
         let _lock = self.inner.blob_locks.lock(digest.as_bytes()).await;
         let from = object_store::path::Path::from_iter([UPLOADS, upload.id.as_str()]);
@@ -281,7 +286,8 @@ impl Catalog {
         }
     }
 
-    /// Cuts the file to what was acknowledged, or, should the disk have lost bytes, the row to what is left.
+    /// Cuts the file to what was acknowledged, or, should the disk have lost bytes, the row to what
+    /// is left.
     async fn align(&self, upload: &Upload) -> Result<()> {
         let (path, received) = (self.upload_path(&upload.id), upload.received);
         let left = blocking(move || staging::truncate(&path, received)).await?;

@@ -1,5 +1,5 @@
-//! `kill -9` at any moment: a child process works on a catalog and says what was acknowledged; the parent kills it,
-//! opens the catalog, and asks for everything the child was promised.
+//! `kill -9` at any moment: a child process works on a catalog and says what was acknowledged; the
+//! parent kills it, opens the catalog, and asks for everything the child was promised.
 //!
 //! A harness of its own, since the child is this very program.
 
@@ -16,7 +16,8 @@ use innkeeper_catalog::{
     UploadLimits,
 };
 
-/// Lines that the child prints before it is killed, per round: each stands for one acknowledged call.
+/// Lines that the child prints before it is killed, per round: each stands for one acknowledged
+/// call.
 const ROUNDS: [usize; 12] = [1, 2, 3, 5, 7, 8, 11, 14, 17, 23, 38, 61];
 const LIMITS: UploadLimits =
     UploadLimits { stored_bytes_max: 1 << 30, upload_bytes_max: 1 << 20, uploads_max: 1000 };

@@ -1,5 +1,5 @@
-//! A crash, and a failure, between any two writes: a journey is stopped at each step in turn and taken up again, and
-//! must end where it ends undisturbed.
+//! A crash, and a failure, between any two writes: a journey is stopped at each step in turn and
+//! taken up again, and must end where it ends undisturbed.
 
 use std::{
     collections::BTreeSet,

@@ -1,5 +1,11 @@
 //! Models, versions, aliases, sharing.
 
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
 use super::{Bench, key, name, new_version, outcome};
 use crate::{CatalogError, Digest, NewVersion, PublishLimits, Published, Sharing};
 
@@ -141,6 +147,34 @@ async fn two_publishers_of_one_name_get_one_winner() {
 }
 
 #[tokio::test]
+async fn a_publish_that_nobody_waits_for_is_whole_or_absent() {
+    let bench = Bench::new().await;
+    let limits = PublishLimits { versions_max: 100, models_max: 1 };
+    for polls in 0..60 {
+        let version = format!("v{polls}");
+        let new = NewVersion {
+            aliases: vec![name("stable")],
+            limits,
+            ..new_version("acme/a", &version, &version)
+        };
+        {
+            let mut publish = pin!(bench.catalog.publish(&new));
+            for _ in 0..polls {
+                if poll_fn(|cx| Poll::Ready(publish.as_mut().poll(cx))).await.is_ready() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        // The next writer is not in its way, and sees all of it or nothing.
+        let again = bench.catalog.publish(&new).await.expect("published");
+        let model = bench.catalog.model(&key("acme/a")).await.expect("the model");
+        assert_eq!(model.versions.len(), polls + 1, "{again:?}");
+        assert_eq!(model.aliases, [(name("stable"), name(&version))]);
+    }
+}
+
+#[tokio::test]
 async fn aliases_move() {
     let bench = Bench::new().await;
     for version in ["1", "2"] {
@@ -148,7 +182,8 @@ async fn aliases_move() {
     }
     let catalog = &bench.catalog;
     // alias, version, outcome, the aliases after it
-    let rows: [(&str, &str, &str, &[(&str, &str)]); 6] = [
+    type Row = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+    let rows: [Row; 6] = [
         ("stable", "1", "ok", &[("stable", "1")]),
         ("stable", "2", "ok", &[("stable", "2")]),
         ("canary", "1", "ok", &[("canary", "1"), ("stable", "2")]),
@@ -263,5 +298,5 @@ async fn a_changed_manifest_is_noticed() {
         .expect("changed");
     write.commit().await.expect("committed");
     let version = bench.catalog.version(&key("acme/a"), &name("1")).await.expect("the version");
-    assert_eq!(outcome(version.verify()), "corrupt");
+    assert_eq!(outcome(version.verify()), "damaged");
 }
