@@ -1,0 +1,2 @@
+;; A component that is no model: it exports nothing.
+(component)
