@@ -1,0 +1,1 @@
+//! Slow, half-closed and many connections.

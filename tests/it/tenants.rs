@@ -1,0 +1,1 @@
+//! Tenants, keys, sharing, the outer gate.
