@@ -1,0 +1,62 @@
+//! The command line.
+
+mod args;
+mod array;
+mod build;
+mod client;
+mod infer;
+mod input;
+mod logs;
+mod models;
+mod new;
+mod output;
+mod predict;
+mod push;
+mod server;
+mod tenants;
+mod test;
+mod upload;
+mod values;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::failure::code_of;
+use args::{Arguments, Command};
+
+/// Does what the command line says, and ends with the exit code that `innkeeper --help` explains.
+pub fn main() -> ExitCode {
+    // Clap ends the process itself, with 2 for a command line that it does not understand.
+    let arguments = Arguments::parse();
+    run(arguments).unwrap_or_else(|error| {
+        output::error(&error);
+        code_of(&error).into()
+    })
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode> {
+    let Arguments { host, command } = arguments;
+    match command {
+        Command::Serve(args) => return server::serve(args),
+        Command::Config => server::config(),
+        Command::AdminKey(args) => server::admin_key(&args),
+        Command::New(args) => new::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Test(args) => return test::run(&args),
+        Command::Push(args) => push::run(&host, &args),
+        Command::List(args) => models::list(&host, &args),
+        Command::Show(args) => models::show(&host, &args),
+        Command::Delete(args) => models::delete(&host, &args),
+        Command::Alias(args) => models::alias(&host, args),
+        Command::Share(args) => models::share(&host, &args),
+        Command::Logs(args) => logs::run(&host, &args),
+        Command::Limits(args) => tenants::limits(&host, &args),
+        Command::Usage(args) => tenants::usage(&host, &args),
+        Command::Tenant(args) => tenants::tenant(&host, args),
+        Command::Key(args) => tenants::key(&host, args),
+        Command::Predict(args) => predict::run(&host, &args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,93 @@
+//! `innkeeper push`: publishes a bundle. What the server has already is not sent again.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use innkeeper_deploy::bundle::{Bundle, BundleLimits};
+use ureq::http::Method;
+
+use super::args::{Host, Push};
+use super::client::{Client, segment};
+use super::{output, upload};
+use crate::failure::Failure;
+
+/// An asset from this size on goes up by itself, in pieces.
+const LARGE_BYTES: usize = 8 << 20;
+/// The server has limits of its own, and says so.
+const LIMITS: BundleLimits =
+    BundleLimits { component_bytes_max: u64::MAX, asset_bytes_max: u64::MAX };
+
+pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
+    let client = Client::new(host)?;
+    let mut bundle = read(&args.bundle)?;
+    let model = args.model.clone().unwrap_or_else(|| bundle.manifest.name.clone());
+    let Some(version) = args.version.clone().or_else(|| bundle.manifest.version.clone()) else {
+        let text =
+            "the bundle names no version; say one by --version, or in the plugin's innkeeper.toml";
+        return Err(Failure::usage(text).into());
+    };
+    send_assets(&client, &mut bundle)?;
+    publish(&client, &model, &version, &args.alias, bundle.to_bytes())?;
+    let alias =
+        args.alias.iter().map(|alias| format!(", which is now {alias}")).collect::<String>();
+    output::line(&format!("{model}@{version} is served{alias}"));
+    output::line(&client.url(&format!("/v2/models/{}/infer", segment(&model))));
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Bundle> {
+    let doing = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(doing)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(doing)?;
+    Bundle::read(&Bytes::from(bytes), &LIMITS)
+        .with_context(|| format!("{} is no bundle; `innkeeper build` makes one", path.display()))
+}
+
+/// Leaves out of the bundle what the server has, and what is large, once that has gone up by itself.
+fn send_assets(client: &Client, bundle: &mut Bundle) -> Result<()> {
+    let mut large = Vec::new();
+    for (asset, slot) in bundle.manifest.assets.iter().zip(&mut bundle.assets) {
+        if upload::has(client, &asset.digest)? {
+            *slot = None;
+        } else if slot.as_ref().is_some_and(|bytes| bytes.len() >= LARGE_BYTES) {
+            large.extend(slot.take().map(|bytes| (asset.digest, bytes)));
+        }
+    }
+    // The same bytes under two names go up once.
+    large.sort_by_key(|(digest, _)| *digest.as_bytes());
+    large.dedup_by_key(|(digest, _)| *digest);
+    if large.is_empty() {
+        return Ok(());
+    }
+    let total = large.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+    let bar = output::bar("sending assets", total);
+    for (digest, bytes) in &large {
+        upload::send(client, digest, bytes, &bar)?;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn publish(
+    client: &Client,
+    model: &str,
+    version: &str,
+    aliases: &[String],
+    bundle: Vec<u8>,
+) -> Result<()> {
+    let mut path = format!("/api/v1/models/{}/versions/{}", segment(model), segment(version));
+    for (i, alias) in aliases.iter().enumerate() {
+        let separator = if i == 0 { '?' } else { '&' };
+        path += &format!("{separator}alias={}", segment(alias));
+    }
+    let doing = format!("publishing {model}@{version}, {}", output::size(bundle.len() as u64));
+    let spinner = output::spinner(&doing);
+    let answer =
+        client.send(Method::POST, &path, &[("content-type", "application/x-tar")], &bundle[..]);
+    spinner.finish_and_clear();
+    answer?.success().map(drop)
+}

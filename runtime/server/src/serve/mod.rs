@@ -1,0 +1,39 @@
+//! The server: its configuration, and how its parts are put together, started and stopped.
+
+mod config;
+mod data;
+mod housekeeping;
+mod log;
+mod settings;
+mod signals;
+mod start;
+
+pub use config::{Config, ConfigError};
+pub use data::new_admin_key;
+pub use log::LogFormat;
+pub use settings::{
+    CatalogSettings, ComponentSettings, DeploySettings, EngineSettings, LogSettings,
+    PredictSettings, ServerSettings,
+};
+pub use start::{Drained, Server, StartOptions, runtime};
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// Runs a server until a signal ends it.
+///
+/// # Errors
+/// The configuration cannot be followed, the data folder is in use or damaged, the address is taken.
+pub fn run(config: Config) -> Result<ExitCode> {
+    config.check()?;
+    log::start(&config.log)?;
+    runtime()?.block_on(async {
+        let server = Server::start(config, StartOptions::of_this_program()?).await?;
+        server.announce();
+        Ok(match server.run_until(signals::stop()).await? {
+            Drained::Whole => ExitCode::SUCCESS,
+            Drained::Cut => ExitCode::FAILURE,
+        })
+    })
+}

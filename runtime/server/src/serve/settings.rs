@@ -1,0 +1,156 @@
+//! Every key of the configuration file with its meaning and default, in one table.
+
+use crate::stub::GatewayConfig;
+use innkeeper_catalog::CatalogConfig;
+use innkeeper_deploy::DeployConfig;
+use innkeeper_predict::Breaker;
+use innkeeper_sandbox::{CompileLimits, ComponentLimits, EngineConfig};
+use serde::{Deserialize, Serialize};
+
+use super::LogFormat;
+
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        pub struct $section:ident {
+            $($(#[doc = $doc:literal])+ $name:ident: $type:ty = $default:expr;)*
+        }
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $section {
+            $($(#[doc = $doc])+ pub $name: $type,)*
+        }
+
+        impl Default for $section {
+            fn default() -> $section {
+                $section { $($name: $default,)* }
+            }
+        }
+
+        impl $section {
+            /// What the section is about.
+            pub(super) const ABOUT: &[&str] = &[$($about),+];
+            /// What each key means.
+            pub(super) const MEANINGS: &[(&str, &[&str])] =
+                &[$((stringify!($name), &[$($doc),+])),*];
+        }
+    };
+}
+
+section! {
+    /// Where the server listens and keeps its data, and how long it waits for callers.
+    pub struct ServerSettings {
+        /// The address to listen on; port 0 takes a free one. There is no TLS here: put a proxy in front of any address
+        /// that others can reach.
+        http: String = "127.0.0.1:8000".into();
+        /// The folder for everything that must outlive the process. One server at a time may use it.
+        data: String = "innkeeper-data".into();
+        /// No keys: every caller is the tenant "dev" and may do everything. Refused on addresses that are not loopback.
+        dev: bool = false;
+        /// Connections open at once. Whoever comes when they are all taken is answered 503.
+        connections_max: usize = GatewayConfig::default().connections_max;
+        /// Milliseconds for a request's line and headers, and for which a connection is kept between requests.
+        header_read_ms: u64 = GatewayConfig::default().header_read_ms;
+        /// Milliseconds between two parts of a body.
+        body_idle_ms: u64 = GatewayConfig::default().body_idle_ms;
+        /// Headers of one request.
+        headers_max: usize = GatewayConfig::default().headers_max;
+        /// Bytes of a request's line and headers together.
+        header_bytes_max: usize = GatewayConfig::default().header_bytes_max;
+        /// Bytes of all request bodies that are held at once, over all tenants.
+        bodies_bytes_max: u64 = GatewayConfig::default().bodies_bytes_max;
+        /// Bytes of a bundle, which is held in memory whole. Larger assets go up on their own, as `innkeeper push` does it.
+        bundle_bytes_max: u64 = GatewayConfig::default().bundle_bytes_max;
+        /// Uploads that a tenant may have open at once.
+        uploads_max: u64 = GatewayConfig::default().uploads_max;
+        /// Milliseconds after SIGTERM or SIGINT in which idle connections may still bring a request.
+        drain_idle_ms: u64 = GatewayConfig::default().drain_idle_ms;
+        /// Milliseconds after SIGTERM or SIGINT for requests that run to come to their end.
+        drain_ms: u64 = GatewayConfig::default().drain_ms;
+    }
+}
+
+section! {
+    /// What the server writes on standard error.
+    pub struct LogSettings {
+        /// "text", "json" (one object a line), or "auto": text on a terminal, else json.
+        format: LogFormat = LogFormat::Auto;
+        /// What is written, as tracing-subscriber's filters put it: "info", "warn,innkeeper_gateway=debug".
+        filter: String = "info".into();
+    }
+}
+
+section! {
+    /// The engine that runs guests, for all tenants together.
+    pub struct EngineSettings {
+        /// Instances that may live at once. Each takes 4 GiB of address space and some eight memory mappings, of which
+        /// Linux by default gives a process 65,530.
+        instances_max: u32 = EngineConfig::default().instances_max;
+        /// The most bytes of linear memory that any instance may be given.
+        guest_memory_bytes_max: u64 = EngineConfig::default().guest_memory_bytes_max;
+        /// Bytes of stack of one call into a guest.
+        stack_bytes_max: usize = EngineConfig::default().stack_bytes_max;
+        /// How often a running guest is looked at, in microseconds: the grain of deadlines and cancellation.
+        epoch_us: u64 = EngineConfig::default().epoch_us;
+        /// Threads for guests that run longer than that; 0 means one for each core.
+        threads: usize = 0;
+    }
+}
+
+section! {
+    /// What a component may be made of. This is checked before anything of it is compiled.
+    pub struct ComponentSettings {
+        /// Bytes of the whole component.
+        component_bytes_max: usize = ComponentLimits::default().component_bytes_max;
+        /// Functions in all its modules.
+        functions_max: usize = ComponentLimits::default().functions_max;
+        /// Bytes of one function's body.
+        function_bytes_max: usize = ComponentLimits::default().function_bytes_max;
+        /// Locals of one function.
+        locals_max: u64 = ComponentLimits::default().locals_max;
+        /// Modules and components nested in it.
+        nested_max: usize = ComponentLimits::default().nested_max;
+    }
+}
+
+section! {
+    /// Publishing: compilers run in processes of their own, under these limits.
+    pub struct DeploySettings {
+        /// Milliseconds that one compilation may take.
+        compile_ms_max: u64 = CompileLimits::default().compile_ms_max;
+        /// Bytes of address space of one compiler.
+        compile_memory_bytes_max: u64 = CompileLimits::default().compile_memory_bytes_max;
+        /// Compilers that may run at once.
+        compiles_max: usize = DeployConfig::new("").compiles_max;
+        /// Versions that one tenant may be publishing at once.
+        publishes_max: usize = DeployConfig::new("").publishes_max;
+        /// Bytes of compiled code that are kept on disk; what was not used for longest goes first.
+        artefact_bytes_max: u64 = DeployConfig::new("").artefact_bytes_max;
+    }
+}
+
+section! {
+    /// Predictions, beyond the limits of tenants.
+    pub struct PredictSettings {
+        /// Failures in a row after which a model is left alone for a while.
+        breaker_failures_max: u32 = Breaker::default().failures_max;
+        /// Milliseconds for which it is left alone.
+        breaker_rest_ms: u64 = Breaker::default().rest_ms;
+        /// Milliseconds without a request after which a model's instances and code leave memory.
+        warm_idle_ms_max: u64 = 300_000;
+    }
+}
+
+section! {
+    /// Housekeeping of what is stored.
+    pub struct CatalogSettings {
+        /// Milliseconds for which a blob is kept that no version refers to.
+        unreferenced_blob_ttl_ms: i64 = CatalogConfig::default().unreferenced_blob_ttl_ms;
+        /// Milliseconds for which an upload is kept that nobody continues.
+        stale_upload_ttl_ms: i64 = CatalogConfig::default().stale_upload_ttl_ms;
+        /// Milliseconds between two sweeps for such blobs and uploads.
+        sweep_every_ms: u64 = 600_000;
+    }
+}

@@ -1,0 +1,308 @@
+//! Puts the parts together, brings back what was deployed, serves, and stops in order.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::stub::{Gateway, GatewayConfig};
+use anyhow::{Context, Result};
+use innkeeper_catalog::{Catalog, CatalogConfig, SystemClock, TenantName};
+use innkeeper_deploy::{DeployConfig, Deployer};
+use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
+use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::data::{DataFolder, ensure_tenant};
+use super::{Config, housekeeping};
+use crate::failure::{Code, Failure};
+
+/// The tenant of everyone when keys are switched off.
+const DEV_TENANT: &str = "dev";
+
+/// For how much longer than it may the gateway may take to end.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// What a server needs that no configuration file says.
+#[derive(Clone, Debug)]
+pub struct StartOptions {
+    /// The command that becomes the compiler's process.
+    pub compiler: Vec<OsString>,
+}
+
+impl StartOptions {
+    /// The compiler is this very program.
+    ///
+    /// # Errors
+    /// The system does not say where the program lies.
+    pub fn of_this_program() -> Result<StartOptions> {
+        let program = std::env::current_exe().context("cannot find this program's own file")?;
+        Ok(StartOptions { compiler: vec![program.into(), "compile-worker".into()] })
+    }
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every request in flight was finished.
+    Whole,
+    /// Some took longer than `drain_ms` and were cut off.
+    Cut,
+}
+
+/// A server that runs.
+pub struct Server {
+    address: SocketAddr,
+    admin_key: Option<PathBuf>,
+    drain_ms: u64,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+    housekeeping: JoinHandle<()>,
+    catalog: Catalog,
+    // Last, so that nobody else takes the folder before all else is gone.
+    _data: DataFolder,
+}
+
+/// The runtime that a server runs on.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_name("innkeeper").build().context("cannot start threads")
+}
+
+impl Server {
+    /// Opens the data folder, brings back what is deployed there, and listens.
+    ///
+    /// # Errors
+    /// The configuration cannot be followed, the folder is in use or damaged, the address is taken.
+    pub async fn start(config: Config, options: StartOptions) -> Result<Server> {
+        let address = config.check()?;
+        let data = DataFolder::take(Path::new(&config.server.data))?;
+        // Before anything that takes long, so that a wrong address is told at once.
+        let listener = listen(address).await?;
+        let address = listener.local_addr()?;
+
+        let catalog = open_catalog(&config, &data).await?;
+        let admin_key = first_tenant(&config, &catalog, &data).await?;
+        let engine = Engine::new(&engine_config(&config))?;
+        let predictor = Predictor::new(predictor_config(&config), engine.clone());
+        let deployer = open_deployer(&config, options, &data, &catalog, &predictor, engine)?;
+        restore(&deployer, &catalog, &predictor).await?;
+
+        let housekeeping = housekeeping::run(config.clone(), predictor.clone(), catalog.clone());
+        let gateway =
+            Gateway::new(gateway_config(&config)?, predictor, deployer, catalog.clone()).await?;
+        let (stop, stopped) = oneshot::channel();
+        let until = async { drop(stopped.await) };
+        Ok(Server {
+            address,
+            admin_key,
+            drain_ms: config.server.drain_ms.saturating_add(config.server.drain_idle_ms),
+            stop,
+            serving: tokio::spawn(gateway.serve(listener, until)),
+            housekeeping: tokio::spawn(housekeeping),
+            catalog,
+            _data: data,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file with the administrator's key, if this start made one.
+    pub fn admin_key(&self) -> Option<&Path> {
+        self.admin_key.as_deref()
+    }
+
+    /// Says on standard output where the server is, and where a new key lies.
+    pub fn announce(&self) {
+        let mut out = std::io::stdout().lock();
+        if let Some(path) = &self.admin_key {
+            let _ = writeln!(out, "the administrator's key is in {}", path.display());
+        }
+        let _ = writeln!(out, "listening on http://{}", self.address);
+        let _ = out.flush();
+        tracing::info!(address = %self.address, "listening");
+    }
+
+    /// Serves until `stop` is done or the server cannot go on, then stops.
+    ///
+    /// # Errors
+    /// What the listener says when it breaks.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) -> Result<Drained> {
+        tokio::select! {
+            ended = &mut self.serving => {
+                ended.context("the server broke down")?.context("the server cannot listen on")?;
+                anyhow::bail!("the server ended by itself");
+            }
+            () = stop => self.stop().await,
+        }
+    }
+
+    /// Takes no new connections, waits for requests in flight, and closes everything.
+    ///
+    /// # Errors
+    /// What the listener says when it breaks.
+    pub async fn stop(mut self) -> Result<Drained> {
+        let _ = self.stop.send(());
+        // The gateway keeps to its own time; this is for the case that it does not.
+        let patience = Duration::from_millis(self.drain_ms) + DRAIN_GRACE;
+        let ended = tokio::time::timeout(patience, &mut self.serving).await;
+        self.housekeeping.abort();
+        let drained = match ended {
+            Ok(ended) => {
+                ended.context("the server broke down")?.context("the server cannot listen on")?;
+                Drained::Whole
+            }
+            Err(_) => {
+                self.serving.abort();
+                tracing::warn!(drain_ms = self.drain_ms, "requests were cut off");
+                Drained::Cut
+            }
+        };
+        self.catalog.close().await;
+        tracing::info!("stopped");
+        Ok(drained)
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let code = match error.kind() {
+            std::io::ErrorKind::AddrInUse => Code::Conflict,
+            std::io::ErrorKind::PermissionDenied => Code::Denied,
+            _ => Code::Failed,
+        };
+        let text = format!("cannot listen on {address}: {error}; give another address by --http");
+        Failure::new(code, text).into()
+    })
+}
+
+async fn open_catalog(config: &Config, data: &DataFolder) -> Result<Catalog> {
+    let housekeeping = CatalogConfig {
+        unreferenced_blob_ttl_ms: config.catalog.unreferenced_blob_ttl_ms,
+        stale_upload_ttl_ms: config.catalog.stale_upload_ttl_ms,
+    };
+    Ok(Catalog::open_with(data.path(), housekeeping, Arc::new(SystemClock)).await?)
+}
+
+/// Someone must be able to call: the tenant of a development server, or the holder of the first key.
+async fn first_tenant(
+    config: &Config,
+    catalog: &Catalog,
+    data: &DataFolder,
+) -> Result<Option<PathBuf>> {
+    if config.server.dev {
+        ensure_tenant(catalog, &dev_tenant()?).await?;
+        return Ok(None);
+    }
+    let path = data.first_key(catalog).await?;
+    if let Some(path) = &path {
+        tracing::info!(path = %path.display(), "a key for the administrator is made");
+    }
+    Ok(path)
+}
+
+fn open_deployer(
+    config: &Config,
+    options: StartOptions,
+    data: &DataFolder,
+    catalog: &Catalog,
+    predictor: &Predictor,
+    engine: Engine,
+) -> Result<Deployer> {
+    let limits = CompileLimits {
+        compile_ms_max: config.deploy.compile_ms_max,
+        compile_memory_bytes_max: config.deploy.compile_memory_bytes_max,
+    };
+    let compiler = Compiler::child(options.compiler, limits);
+    let deploy = DeployConfig {
+        dir: data.path().join("artefacts"),
+        component: component_limits(config),
+        compiles_max: config.deploy.compiles_max,
+        publishes_max: config.deploy.publishes_max,
+        artefact_bytes_max: config.deploy.artefact_bytes_max,
+    };
+    Deployer::open(deploy, catalog.clone(), predictor.clone(), engine, compiler)
+        .context("cannot open the folder of compiled code")
+}
+
+/// Everything that was acknowledged is served again before the first request comes in.
+async fn restore(deployer: &Deployer, catalog: &Catalog, predictor: &Predictor) -> Result<()> {
+    for tenant in catalog.list_tenants().await? {
+        if let Some(text) = catalog.tenant_limits(&tenant).await? {
+            let limits: LimitOverrides = serde_json::from_str(&text)
+                .with_context(|| format!("the limits of tenant {tenant} cannot be read"))?;
+            predictor.set_limits(&tenant, &limits);
+        }
+    }
+    let restored = deployer.restore().await?;
+    for (model, version, why) in &restored.failed {
+        tracing::error!(%model, %version, why, "a version cannot be served");
+    }
+    tracing::info!(versions = restored.deployed, failed = restored.failed.len(), "restored");
+    Ok(())
+}
+
+fn dev_tenant() -> Result<TenantName> {
+    Ok(DEV_TENANT.parse()?)
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    let threads = match config.engine.threads {
+        0 => EngineConfig::default().threads,
+        threads => threads,
+    };
+    EngineConfig {
+        instances_max: config.engine.instances_max,
+        guest_memory_bytes_max: config.engine.guest_memory_bytes_max,
+        stack_bytes_max: config.engine.stack_bytes_max,
+        epoch_us: config.engine.epoch_us,
+        threads,
+    }
+}
+
+fn predictor_config(config: &Config) -> PredictorConfig {
+    let (failures_max, rest_ms) =
+        (config.predict.breaker_failures_max, config.predict.breaker_rest_ms);
+    let breaker = Breaker { failures_max, rest_ms };
+    PredictorConfig { limits: config.limits.clone(), breaker }
+}
+
+fn component_limits(config: &Config) -> ComponentLimits {
+    ComponentLimits {
+        component_bytes_max: config.component.component_bytes_max,
+        functions_max: config.component.functions_max,
+        function_bytes_max: config.component.function_bytes_max,
+        locals_max: config.component.locals_max,
+        nested_max: config.component.nested_max,
+    }
+}
+
+fn gateway_config(config: &Config) -> Result<GatewayConfig> {
+    let dev_tenant = if config.server.dev { Some(dev_tenant()?) } else { None };
+    let server = &config.server;
+    Ok(GatewayConfig {
+        connections_max: server.connections_max,
+        header_read_ms: server.header_read_ms,
+        body_idle_ms: server.body_idle_ms,
+        headers_max: server.headers_max,
+        header_bytes_max: server.header_bytes_max,
+        bodies_bytes_max: server.bodies_bytes_max,
+        bundle_bytes_max: server.bundle_bytes_max,
+        uploads_max: server.uploads_max,
+        drain_idle_ms: server.drain_idle_ms,
+        drain_ms: server.drain_ms,
+        dev_tenant,
+        ..GatewayConfig::default()
+    })
+}
