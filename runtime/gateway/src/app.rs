@@ -1,0 +1,150 @@
+//! What happens to a request, whatever it is.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+use innkeeper_catalog::Catalog;
+use innkeeper_deploy::Deployer;
+use innkeeper_predict::{Endpoint, Predictor};
+use serde::Serialize;
+
+use crate::body::Budget;
+use crate::coding::INLINE_BYTES_MAX;
+use crate::error::Failure;
+use crate::gate::{Caller, Gate};
+use crate::journal::{Entry, Ids, X_REQUEST_ID};
+use crate::reply::{Reply, json, json_as};
+use crate::route::{Route, Target, resolve, style};
+use crate::{GatewayConfig, interface, manage, query, v2};
+
+/// Everything that a handler needs.
+pub(crate) struct App {
+    pub(crate) config: GatewayConfig,
+    pub(crate) predictor: Predictor,
+    pub(crate) deployer: Deployer,
+    pub(crate) catalog: Catalog,
+    pub(crate) gate: Gate,
+    pub(crate) budget: Budget,
+    pub(crate) draining: AtomicBool,
+    pub(crate) ids: Ids,
+}
+
+impl App {
+    /// Answers a request: id, route, gate, handler, journal.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Reply, Infallible> {
+        let (parts, body) = request.into_parts();
+        let mut entry = Entry::new(self.ids.of(&parts.headers), parts.method.clone());
+        let mut reply = match self.handle(&parts, body, &mut entry).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                entry.failed(&failure);
+                failure.reply(style(parts.uri.path()))
+            }
+        };
+        reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
+        if self.draining.load(Ordering::Relaxed) {
+            reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        entry.answered(reply.status());
+        Ok(reply)
+    }
+
+    async fn handle(
+        self: &Arc<Self>,
+        parts: &Parts,
+        body: Incoming,
+        entry: &mut Entry,
+    ) -> Result<Reply, Failure> {
+        let route = resolve(&parts.method, parts.uri.path());
+        if let Ok(open) = &route
+            && open.is_open()
+        {
+            return Ok(self.health(open));
+        }
+        let caller = self.gate.admit(&parts.headers)?;
+        entry.tenant = Some(caller.tenant.clone());
+        let route = route?;
+        let at = Exchange { app: self, caller: &caller, parts };
+        match route {
+            Route::Infer(target) => v2::infer(at, target, body, entry).await,
+            Route::Live { .. } | Route::Ready { .. } => Ok(self.health(&route)),
+            Route::Server => Ok(v2::server(&self.config)),
+            Route::Models { owner } => {
+                let owner = owner.unwrap_or(caller.tenant.as_str());
+                Ok(v2::models(&self.predictor, &caller, owner))
+            }
+            Route::Model(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::model(&e, slot.as_deref()))
+            }
+            Route::ModelReady(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::model_ready(&e, slot.as_deref()))
+            }
+            Route::Interface(target) => {
+                at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
+            }
+            _ => manage::handle(at, route, body).await,
+        }
+    }
+
+    fn health(&self, route: &Route<'_>) -> Reply {
+        #[derive(Serialize)]
+        struct Live {
+            live: bool,
+        }
+        #[derive(Serialize)]
+        struct Ready {
+            ready: bool,
+        }
+        if matches!(route, Route::Live { .. }) {
+            return json(&Live { live: true });
+        }
+        let ready = !self.draining.load(Ordering::Relaxed) && !self.predictor.is_draining();
+        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        json_as(status, &Ready { ready })
+    }
+}
+
+/// One request at its handler.
+#[derive(Clone, Copy)]
+pub(crate) struct Exchange<'a> {
+    pub(crate) app: &'a Arc<App>,
+    pub(crate) caller: &'a Caller,
+    pub(crate) parts: &'a Parts,
+}
+
+impl<'a> Exchange<'a> {
+    /// The model that a path names, and its slot.
+    ///
+    /// # Errors
+    /// 404, found out in the same way for a model that is not there and for one that this caller may not see.
+    pub(crate) fn endpoint(
+        &self,
+        target: Target<'a>,
+    ) -> Result<(Arc<Endpoint>, Option<String>), Failure> {
+        // What is not well encoded names nothing, just as it stands.
+        let plain = |text: &'a str| query::decode(text).unwrap_or(text.into());
+        let owner = target.owner.map_or(self.caller.tenant.as_str().into(), plain);
+        let model = plain(target.model);
+        let endpoint = self.app.predictor.endpoint(&self.caller.tenant, &owner, &model)?;
+        Ok((endpoint, target.slot.map(|slot| plain(slot).into_owned())))
+    }
+}
+
+/// Does `work` on `bytes` bytes here if they are few, else on a thread that nobody waits for.
+pub(crate) async fn offload<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    if bytes <= INLINE_BYTES_MAX {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)
+}

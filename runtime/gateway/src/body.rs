@@ -1,0 +1,183 @@
+//! Request bodies, read within bounds of size, time and memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::body::{Body, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::Failure;
+
+/// Bodies up to this size are not counted: a connection costs as much.
+const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
+/// What one permit of the budget stands for.
+const UNIT_BYTES: usize = 16 << 10;
+
+/// Memory for the bodies of all requests. What is full makes others wait for nothing: they are refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget(Arc<Semaphore>);
+
+/// A body, and its part of the budget for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The bytes.
+    pub(crate) bytes: Bytes,
+    permit: Option<OwnedSemaphorePermit>,
+    budget: Budget,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: u64) -> Budget {
+        let units = usize::try_from(bytes_max).unwrap_or(usize::MAX) / UNIT_BYTES;
+        Budget(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Room for `bytes`, if there is any.
+    pub(crate) fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.0).try_acquire_many_owned(units);
+        permit.map_err(|_| {
+            Failure::busy("the server holds as many request bodies as it may").closing()
+        })
+    }
+}
+
+impl Held {
+    /// A body that counts for nothing yet.
+    fn uncounted(bytes: Bytes, budget: &Budget) -> Held {
+        Held { bytes, permit: None, budget: budget.clone() }
+    }
+
+    /// Makes the counted part of the budget cover `len` bytes.
+    fn cover(&mut self, len: usize) -> Result<(), Failure> {
+        let covered = self.permit.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES);
+        if len <= UNCOUNTED_BYTES_MAX || len <= covered {
+            return Ok(());
+        }
+        let more = self.budget.take(len - covered)?;
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
+        }
+        Ok(())
+    }
+
+    /// Other bytes in the place of these, such as the same ones inflated.
+    pub(crate) fn replaced(mut self, bytes: Bytes) -> Result<Held, Failure> {
+        self.cover(bytes.len())?;
+        self.bytes = bytes;
+        Ok(self)
+    }
+}
+
+/// The parts of a body as they come in.
+pub(crate) struct Parts {
+    incoming: Incoming,
+    idle: Duration,
+}
+
+impl Parts {
+    pub(crate) fn new(incoming: Incoming, idle_ms: u64) -> Parts {
+        Parts { incoming, idle: Duration::from_millis(idle_ms) }
+    }
+
+    /// How long the body is, if that was said.
+    pub(crate) fn declared(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// The next part.
+    ///
+    /// # Errors
+    /// 408 when none comes for too long, 400 when the body breaks off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let frame = tokio::time::timeout(self.idle, self.incoming.frame()).await;
+            let frame = frame.map_err(|_| {
+                Failure::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "slow_client",
+                    format!("no part of the body came for {} ms", self.idle.as_millis()),
+                )
+                .closing()
+            })?;
+            match frame {
+                None => return Ok(None),
+                // Trailers say nothing here.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Err(
+                        Failure::bad_request(format!("the body broke off: {error}")).closing()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Reads a body whole. One that comes in a single part is not copied.
+///
+/// # Errors
+/// 413 over `bytes_max`, which `limit` names; as [`Parts::next`]; 503 when the budget is spent.
+pub(crate) async fn read(
+    mut parts: Parts,
+    limit: &'static str,
+    bytes_max: u64,
+    budget: &Budget,
+) -> Result<Held, Failure> {
+    let declared = parts.declared();
+    if declared.is_some_and(|len| len > bytes_max) {
+        return Err(Failure::too_large(limit, bytes_max));
+    }
+    let Some(first) = parts.next().await? else {
+        return Ok(Held::uncounted(Bytes::new(), budget));
+    };
+    if declared == Some(first.len() as u64) {
+        let mut held = Held::uncounted(first, budget);
+        held.cover(held.bytes.len())?;
+        return Ok(held);
+    }
+    let mut held = Held::uncounted(Bytes::new(), budget);
+    // Room for what was promised only once some of it has come: promises cost the client nothing.
+    let mut whole = BytesMut::with_capacity(first.len().saturating_mul(2));
+    whole.extend_from_slice(&first);
+    while let Some(part) = parts.next().await? {
+        if (whole.len() + part.len()) as u64 > bytes_max {
+            return Err(Failure::too_large(limit, bytes_max));
+        }
+        if whole.capacity() - whole.len() < part.len() {
+            let rest =
+                declared.map_or(usize::MAX, |len| len as usize - whole.len().min(len as usize));
+            let more = whole.len().min(rest).max(part.len());
+            held.cover(whole.len() + more)?;
+            whole.reserve(more);
+        }
+        whole.extend_from_slice(&part);
+    }
+    held.replaced(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_bounds_what_is_held() {
+        let budget = Budget::new(1 << 20);
+        let mut first = Held::uncounted(Bytes::new(), &budget);
+        first.cover(700 << 10).unwrap();
+        first.cover(600 << 10).unwrap();
+        let mut second = Held::uncounted(Bytes::new(), &budget);
+        assert!(second.cover(64 << 10).is_ok(), "small ones are free");
+        assert_eq!(second.cover(700 << 10).unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        assert!(second.cover(700 << 10).is_ok());
+    }
+}

@@ -1,0 +1,91 @@
+//! The management API under `/api/v1`.
+
+mod models;
+mod publish;
+mod tenants;
+mod uploads;
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+
+use crate::app::Exchange;
+use crate::body::{self, Parts};
+use crate::error::Failure;
+use crate::query;
+use crate::reply::Reply;
+use crate::route::Route;
+
+/// Bytes of a JSON body here; the largest is a list of tenants to share a model with.
+const JSON_BYTES_MAX: u64 = 256 << 10;
+
+/// Answers a request for the management API.
+pub(crate) async fn handle(
+    at: Exchange<'_>,
+    route: Route<'_>,
+    body: Incoming,
+) -> Result<Reply, Failure> {
+    match route {
+        Route::ListOwn => Ok(models::list(at)),
+        Route::ShowOwn { model } => models::show(at, model).await,
+        Route::DeleteOwn { model } => models::delete(at, model).await,
+        Route::Publish { model, version } => publish::publish(at, model, version, body).await,
+        Route::ShowVersion { model, version } => models::show_version(at, model, version).await,
+        Route::DeleteVersion { model, version } => models::delete_version(at, model, version).await,
+        Route::ShowAlias { model, alias } => models::show_alias(at, model, alias).await,
+        Route::SetAlias { model, alias } => models::set_alias(at, model, alias, body).await,
+        Route::DeleteAlias { model, alias } => models::delete_alias(at, model, alias).await,
+        Route::ShowSharing { model } => models::show_sharing(at, model).await,
+        Route::SetSharing { model } => models::set_sharing(at, model, body).await,
+        Route::Logs { model } => models::logs(at, model),
+        Route::BeginUpload => uploads::begin(at).await,
+        Route::UploadOffset { upload } => uploads::offset(at, upload).await,
+        Route::Append { upload } => uploads::append(at, upload, body).await,
+        Route::FinishUpload { upload } => uploads::finish(at, upload).await,
+        Route::CancelUpload { upload } => uploads::cancel(at, upload).await,
+        Route::Blob { digest } => uploads::blob(at, digest).await,
+        Route::Usage { tenant } => tenants::usage(at, tenant).await,
+        Route::ShowLimits { tenant } => tenants::limits(at, tenant).await,
+        Route::SetLimits { tenant } => tenants::set_limits(at, tenant, body).await,
+        Route::Tenants => tenants::list(at).await,
+        Route::CreateTenant => tenants::create(at, body).await,
+        Route::Keys { tenant } => tenants::keys(at, tenant).await,
+        Route::CreateKey { tenant } => tenants::create_key(at, tenant, body).await,
+        Route::RevokeKey { id } => tenants::revoke_key(at, id).await,
+        Route::WhoAmI => Ok(tenants::who_am_i(at)),
+        Route::Live { .. }
+        | Route::Ready { .. }
+        | Route::Server
+        | Route::Models { .. }
+        | Route::Model(_)
+        | Route::ModelReady(_)
+        | Route::Infer(_)
+        | Route::Interface(_) => Err(Failure::no_route()),
+    }
+}
+
+/// A segment of the path as what it names.
+fn segment<T: FromStr>(text: &str) -> Result<T, Failure>
+where
+    T::Err: Display,
+{
+    let plain = query::decode(text)
+        .ok_or_else(|| Failure::bad_request("the path is not percent-encoded UTF-8"))?;
+    plain.parse().map_err(|error: T::Err| Failure::bad_request(error.to_string()))
+}
+
+/// The query, which is empty for most routes.
+fn no_query(at: Exchange<'_>) -> Result<(), Failure> {
+    query::Query::read(at.parts.uri.query(), &[]).map(drop)
+}
+
+/// A JSON body.
+async fn json_body<T: DeserializeOwned>(at: Exchange<'_>, body: Incoming) -> Result<T, Failure> {
+    no_query(at)?;
+    let parts = Parts::new(body, at.app.config.body_idle_ms);
+    let held = body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &at.app.budget).await?;
+    serde_json::from_slice(&held.bytes)
+        .map_err(|error| Failure::bad_request(format!("the body does not read: {error}")))
+}

@@ -1,0 +1,333 @@
+//! Which handler a method and a path lead to.
+
+use hyper::Method;
+
+use crate::error::{Failure, Style};
+
+/// The most segments of any path here.
+const SEGMENTS_MAX: usize = 12;
+
+/// A model as a path names it. The names are not checked yet: one that no model can have is found nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target<'a> {
+    /// The namespace; the caller's own without it.
+    pub(crate) owner: Option<&'a str>,
+    /// The model.
+    pub(crate) model: &'a str,
+    /// A version or an alias.
+    pub(crate) slot: Option<&'a str>,
+}
+
+/// Where a request leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    Live { owner: Option<&'a str> },
+    Ready { owner: Option<&'a str> },
+    Server,
+    Models { owner: Option<&'a str> },
+    Model(Target<'a>),
+    ModelReady(Target<'a>),
+    Infer(Target<'a>),
+    Interface(Target<'a>),
+    ListOwn,
+    ShowOwn { model: &'a str },
+    DeleteOwn { model: &'a str },
+    Publish { model: &'a str, version: &'a str },
+    ShowVersion { model: &'a str, version: &'a str },
+    DeleteVersion { model: &'a str, version: &'a str },
+    ShowAlias { model: &'a str, alias: &'a str },
+    SetAlias { model: &'a str, alias: &'a str },
+    DeleteAlias { model: &'a str, alias: &'a str },
+    ShowSharing { model: &'a str },
+    SetSharing { model: &'a str },
+    Logs { model: &'a str },
+    BeginUpload,
+    UploadOffset { upload: &'a str },
+    Append { upload: &'a str },
+    FinishUpload { upload: &'a str },
+    CancelUpload { upload: &'a str },
+    Blob { digest: &'a str },
+    Usage { tenant: &'a str },
+    ShowLimits { tenant: &'a str },
+    SetLimits { tenant: &'a str },
+    Tenants,
+    CreateTenant,
+    Keys { tenant: &'a str },
+    CreateKey { tenant: &'a str },
+    RevokeKey { id: &'a str },
+    WhoAmI,
+}
+
+impl Route<'_> {
+    /// Whether the route is open to everybody: liveness and readiness, and nothing else.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self, Route::Live { owner: None } | Route::Ready { owner: None })
+    }
+}
+
+/// The form of errors under a path.
+pub(crate) fn style(path: &str) -> Style {
+    let rest = match path.strip_prefix("/t/") {
+        Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
+        None => path,
+    };
+    if rest == "/v2" || rest.starts_with("/v2/") { Style::Protocol } else { Style::Manage }
+}
+
+/// The route.
+///
+/// # Errors
+/// 404 for a path that leads nowhere and 405 for a method that it does not take.
+pub(crate) fn resolve<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Failure> {
+    let mut segments = [""; SEGMENTS_MAX];
+    let mut count = 0;
+    for segment in path.strip_prefix('/').ok_or_else(Failure::no_route)?.split('/') {
+        *segments.get_mut(count).ok_or_else(Failure::no_route)? = segment;
+        count += 1;
+    }
+    match &segments[..count] {
+        ["v2", rest @ ..] => protocol(method, None, rest),
+        ["t", owner, "v2", rest @ ..] => protocol(method, Some(owner), rest),
+        ["t", owner, "api", "v1", "models", model, "versions", slot, "interface"] => {
+            let target = Target { owner: Some(owner), model, slot: Some(slot) };
+            pick(method, [(Method::GET, Route::Interface(target))])
+        }
+        ["api", "v1", "models", rest @ ..] => models(method, rest),
+        ["api", "v1", rest @ ..] => manage(method, rest),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn protocol<'a>(
+    method: &Method,
+    owner: Option<&'a str>,
+    rest: &[&'a str],
+) -> Result<Route<'a>, Failure> {
+    let target = |model, slot| Target { owner, model, slot };
+    let (target, rest) = match rest {
+        [] => return pick(method, [(Method::GET, Route::Server)]),
+        ["health", "live"] => return pick(method, [(Method::GET, Route::Live { owner })]),
+        ["health", "ready"] => return pick(method, [(Method::GET, Route::Ready { owner })]),
+        ["models"] => return pick(method, [(Method::GET, Route::Models { owner })]),
+        ["models", model, "versions", slot, rest @ ..] => (target(model, Some(slot)), rest),
+        ["models", model, rest @ ..] => (target(model, None), rest),
+        _ => return Err(Failure::no_route()),
+    };
+    match rest {
+        [] => pick(method, [(Method::GET, Route::Model(target))]),
+        ["ready"] => pick(method, [(Method::GET, Route::ModelReady(target))]),
+        ["infer"] => pick(method, [(Method::POST, Route::Infer(target))]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn models<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
+    const GET: Method = Method::GET;
+    const PUT: Method = Method::PUT;
+    const DELETE: Method = Method::DELETE;
+    match rest {
+        [] => pick(method, [(GET, Route::ListOwn)]),
+        [model] => {
+            pick(method, [(GET, Route::ShowOwn { model }), (DELETE, Route::DeleteOwn { model })])
+        }
+        [model, "versions", version] => pick(
+            method,
+            [
+                (Method::POST, Route::Publish { model, version }),
+                (GET, Route::ShowVersion { model, version }),
+                (DELETE, Route::DeleteVersion { model, version }),
+            ],
+        ),
+        [model, "versions", slot, "interface"] => {
+            let target = Target { owner: None, model, slot: Some(slot) };
+            pick(method, [(GET, Route::Interface(target))])
+        }
+        [model, "aliases", alias] => pick(
+            method,
+            [
+                (GET, Route::ShowAlias { model, alias }),
+                (PUT, Route::SetAlias { model, alias }),
+                (DELETE, Route::DeleteAlias { model, alias }),
+            ],
+        ),
+        [model, "sharing"] => {
+            pick(method, [(GET, Route::ShowSharing { model }), (PUT, Route::SetSharing { model })])
+        }
+        [model, "logs"] => pick(method, [(GET, Route::Logs { model })]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn manage<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
+    const GET: Method = Method::GET;
+    const PUT: Method = Method::PUT;
+    match rest {
+        ["uploads"] => pick(method, [(Method::POST, Route::BeginUpload)]),
+        ["uploads", upload] => pick(
+            method,
+            [
+                (GET, Route::UploadOffset { upload }),
+                (Method::PATCH, Route::Append { upload }),
+                (PUT, Route::FinishUpload { upload }),
+                (Method::DELETE, Route::CancelUpload { upload }),
+            ],
+        ),
+        ["blobs", digest] => pick(method, [(GET, Route::Blob { digest })]),
+        ["tenants"] => pick(method, [(GET, Route::Tenants), (Method::POST, Route::CreateTenant)]),
+        ["tenants", tenant, "usage"] => pick(method, [(GET, Route::Usage { tenant })]),
+        ["tenants", tenant, "limits"] => {
+            pick(method, [(GET, Route::ShowLimits { tenant }), (PUT, Route::SetLimits { tenant })])
+        }
+        ["tenants", tenant, "keys"] => pick(
+            method,
+            [(GET, Route::Keys { tenant }), (Method::POST, Route::CreateKey { tenant })],
+        ),
+        ["keys", id] => pick(method, [(Method::DELETE, Route::RevokeKey { id })]),
+        ["whoami"] => pick(method, [(GET, Route::WhoAmI)]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+/// The route for the method. HEAD is as GET; the server leaves its body out.
+fn pick<'a, const N: usize>(
+    method: &Method,
+    options: [(Method, Route<'a>); N],
+) -> Result<Route<'a>, Failure> {
+    let asked = if *method == Method::HEAD { &Method::GET } else { method };
+    match options.iter().find(|(option, _)| option == asked) {
+        Some((_, route)) => Ok(*route),
+        None => Err(refused(&options.map(|(option, _)| option))),
+    }
+}
+
+#[cold]
+fn refused(options: &[Method]) -> Failure {
+    let mut allowed: Vec<&str> = options.iter().map(Method::as_str).collect();
+    if allowed.contains(&"GET") {
+        allowed.push("HEAD");
+    }
+    Failure::method(&allowed.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(method: &'static str, path: &'static str) -> Result<Route<'static>, (u16, String)> {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        resolve(&method, path).map_err(|failure| (failure.status.as_u16(), failure.message))
+    }
+
+    #[test]
+    fn paths_lead_to_handlers() {
+        let target = |owner, slot| Target { owner, model: "m", slot };
+        let cases = [
+            ("GET", "/v2", Route::Server),
+            ("GET", "/t/acme/v2", Route::Server),
+            ("GET", "/v2/health/live", Route::Live { owner: None }),
+            ("HEAD", "/v2/health/ready", Route::Ready { owner: None }),
+            ("GET", "/t/acme/v2/health/live", Route::Live { owner: Some("acme") }),
+            ("GET", "/v2/models", Route::Models { owner: None }),
+            ("GET", "/v2/models/m", Route::Model(target(None, None))),
+            ("GET", "/v2/models/m/versions/v1", Route::Model(target(None, Some("v1")))),
+            ("GET", "/v2/models/m/ready", Route::ModelReady(target(None, None))),
+            ("POST", "/v2/models/m/infer", Route::Infer(target(None, None))),
+            (
+                "POST",
+                "/t/acme/v2/models/m/versions/1/infer",
+                Route::Infer(target(Some("acme"), Some("1"))),
+            ),
+            ("POST", "/api/v1/models/m/versions/1", Route::Publish { model: "m", version: "1" }),
+            (
+                "GET",
+                "/api/v1/models/m/versions/1/interface",
+                Route::Interface(target(None, Some("1"))),
+            ),
+            (
+                "GET",
+                "/t/acme/api/v1/models/m/versions/1/interface",
+                Route::Interface(target(Some("acme"), Some("1"))),
+            ),
+            ("HEAD", "/api/v1/uploads/7", Route::UploadOffset { upload: "7" }),
+            ("PATCH", "/api/v1/uploads/7", Route::Append { upload: "7" }),
+            ("HEAD", "/api/v1/blobs/sha256:0", Route::Blob { digest: "sha256:0" }),
+            ("DELETE", "/api/v1/keys/1", Route::RevokeKey { id: "1" }),
+        ];
+        for (method, path, wanted) in cases {
+            assert_eq!(go(method, path), Ok(wanted), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn only_health_is_open() {
+        let open: Vec<&str> = [
+            "/v2/health/live",
+            "/v2/health/ready",
+            "/t/a/v2/health/live",
+            "/v2",
+            "/v2/models",
+            "/api/v1/whoami",
+        ]
+        .into_iter()
+        .filter(|path| go("GET", path).unwrap().is_open())
+        .collect();
+        assert_eq!(open, ["/v2/health/live", "/v2/health/ready"]);
+    }
+
+    #[test]
+    fn a_wrong_method_is_not_a_wrong_path() {
+        let cases = [
+            ("POST", "/v2", "GET, HEAD"),
+            ("GET", "/v2/models/m/infer", "POST"),
+            ("PUT", "/api/v1/models/m/versions/1", "POST, GET, DELETE, HEAD"),
+            ("POST", "/api/v1/uploads/7", "GET, PATCH, PUT, DELETE, HEAD"),
+            ("BREW", "/api/v1/whoami", "GET, HEAD"),
+        ];
+        for (method, path, allowed) in cases {
+            assert_eq!(
+                go(method, path),
+                Err((405, format!("this path takes {allowed}"))),
+                "{path}"
+            );
+        }
+        let nowhere = [
+            "/",
+            "",
+            "/v2/",
+            "/v1",
+            "/v2/models/",
+            "/v2/models/m/",
+            "/v2/models/m/explode",
+            "/v2/health",
+            "/t/acme",
+            "/t/acme/api/v1/models",
+            "/api/v1",
+            "/api/v2/models",
+            "/metrics",
+            "/a/b/c/d/e/f/g/h/i/j/k/l/m",
+            "/v2/repository/index",
+            "*",
+        ];
+        for path in nowhere {
+            // "/v2/models/" names the model "", which exists nowhere.
+            let error = go("GET", path);
+            let found = matches!(error, Ok(Route::Model(Target { model: "", .. })));
+            assert!(found || error.is_err_and(|(status, _)| status == 404), "{path}");
+        }
+    }
+
+    #[test]
+    fn errors_take_the_form_of_the_path() {
+        for (path, wanted) in [
+            ("/v2", Style::Protocol),
+            ("/v2/models/x", Style::Protocol),
+            ("/t/acme/v2/models", Style::Protocol),
+            ("/v2x", Style::Manage),
+            ("/t/v2", Style::Manage),
+            ("/api/v1/models", Style::Manage),
+            ("/", Style::Manage),
+        ] {
+            assert_eq!(style(path), wanted, "{path}");
+        }
+    }
+}

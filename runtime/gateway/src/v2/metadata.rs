@@ -1,0 +1,85 @@
+//! What the server and its models say about themselves.
+
+use innkeeper_predict::{Endpoint, Predictor};
+use innkeeper_tensor::TensorSpec;
+use serde::Serialize;
+
+use crate::GatewayConfig;
+use crate::error::Failure;
+use crate::gate::Caller;
+use crate::reply::{Reply, json};
+
+/// What is served of the protocol's extensions.
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+/// The protocol's `<project>_<format>`.
+const PLATFORM: &str = "wasm_component";
+
+#[derive(Serialize)]
+struct Server<'a> {
+    name: &'a str,
+    version: &'a str,
+    extensions: [&'a str; 2],
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    versions: Vec<&'a str>,
+    platform: &'a str,
+    inputs: Vec<Spec<'a>>,
+    outputs: Vec<Spec<'a>>,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    properties: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct Spec<'a> {
+    name: &'a str,
+    datatype: &'a str,
+    shape: Vec<i64>,
+}
+
+/// `GET /v2`
+pub(crate) fn server(config: &GatewayConfig) -> Reply {
+    json(&Server { name: &config.name, version: &config.version, extensions: EXTENSIONS })
+}
+
+/// `GET /v2/models`
+pub(crate) fn models(predictor: &Predictor, caller: &Caller, owner: &str) -> Reply {
+    #[derive(Serialize)]
+    struct Models<'a> {
+        models: Vec<&'a str>,
+    }
+    let endpoints = predictor.endpoints(&caller.tenant, owner);
+    json(&Models { models: endpoints.iter().map(|endpoint| endpoint.key.name.as_str()).collect() })
+}
+
+/// `GET /v2/models/{m}[/versions/{v}]`
+pub(crate) fn model(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Failure> {
+    let deployment = endpoint.resolve(slot)?;
+    let signature = &deployment.signature;
+    let properties = signature.properties.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
+    Ok(json(&Model {
+        name: endpoint.key.name.as_str(),
+        versions: endpoint.versions.iter().map(|version| version.version.as_str()).collect(),
+        platform: PLATFORM,
+        inputs: signature.inputs.iter().map(spec).collect(),
+        outputs: signature.outputs.iter().map(spec).collect(),
+        properties: properties.collect(),
+    }))
+}
+
+/// `GET /v2/models/{m}[/versions/{v}]/ready`
+pub(crate) fn model_ready(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Failure> {
+    #[derive(Serialize)]
+    struct Ready<'a> {
+        name: &'a str,
+        ready: bool,
+    }
+    endpoint.resolve(slot)?;
+    Ok(json(&Ready { name: endpoint.key.name.as_str(), ready: true }))
+}
+
+fn spec(spec: &TensorSpec) -> Spec<'_> {
+    Spec { name: &spec.name, datatype: spec.dtype.name(), shape: spec.wire_shape() }
+}

@@ -1,0 +1,21 @@
+//! The Open Inference Protocol v2 over REST: what its routes answer.
+
+mod bad;
+mod data;
+mod infer;
+mod json;
+mod metadata;
+mod raw;
+mod request;
+mod response;
+
+pub(crate) use bad::Bad;
+pub(crate) use infer::infer;
+pub(crate) use metadata::{model, model_ready, models, server};
+
+/// The inputs of a JSON request and the outputs that it asks for.
+#[cfg(test)]
+pub(crate) fn read_example(text: &str) -> (Vec<innkeeper_tensor::Named>, Vec<String>) {
+    let infer = request::decode(&bytes::Bytes::from(text.to_owned()), None).unwrap();
+    (infer.inputs, infer.outputs.into_iter().map(|wanted| wanted.name).collect())
+}
