@@ -6,8 +6,7 @@ use std::fs::{self, DirEntry, File};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use innkeeper_catalog::Digest;
@@ -117,26 +116,30 @@ impl Artefacts {
                 self.bytes_max
             )));
         }
-        while *bytes + len > self.bytes_max {
-            let freed = self.remove_oldest()?;
+        let replaced = fs::metadata(path).map_or(0, |file| file.len());
+        while (*bytes).saturating_sub(replaced) + len > self.bytes_max {
+            let freed = self.remove_oldest(path)?;
             *bytes = bytes.saturating_sub(freed);
         }
         // Under another name first: half of it must not be found under the right one.
         let temporary = path.with_extension(TEMPORARY_SUFFIX.trim_start_matches('.'));
-        fs::write(&temporary, sealed)?;
-        let replaced = fs::metadata(path).map_or(0, |file| file.len());
-        fs::rename(&temporary, path)?;
-        *bytes = (*bytes + len).saturating_sub(replaced);
+        let written = fs::write(&temporary, sealed).and_then(|()| fs::rename(&temporary, path));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        *bytes = bytes.saturating_sub(replaced) + len;
         Ok(())
     }
 
-    /// Removes the file that was written first, and answers its size.
-    fn remove_oldest(&self) -> io::Result<u64> {
+    /// Removes the file that was written first, except `but`, and answers its size.
+    fn remove_oldest(&self, but: &Path) -> io::Result<u64> {
         let age = |file: &DirEntry| {
             let written = file.metadata().and_then(|file| file.modified());
             written.unwrap_or(SystemTime::UNIX_EPOCH)
         };
-        let ours = |file: &DirEntry| file.file_name().to_str().is_some_and(is_ours);
+        let ours =
+            |file: &DirEntry| file.path() != but && file.file_name().to_str().is_some_and(is_ours);
         let files = fs::read_dir(&self.dir)?.filter_map(Result::ok).filter(ours);
         let oldest = files.min_by_key(age);
         let oldest =
@@ -181,4 +184,77 @@ fn make_secret(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// What one artefact of these tests takes: 10 bytes of code and the seal's tag.
+    const ONE: u64 = 42;
+
+    fn component(i: u8) -> Digest {
+        Digest::of(&[i])
+    }
+
+    fn present(artefacts: &Artefacts) -> Vec<u8> {
+        (0..10).filter(|i| artefacts.load(&component(*i)).is_some()).collect()
+    }
+
+    #[test]
+    fn the_key_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealed = Artefacts::open(dir.path(), "f", 1000).unwrap().store(&component(0), &[0; 10]);
+        let again = Artefacts::open(dir.path(), "f", 1000).unwrap();
+        assert_eq!(again.store(&component(0), &[0; 10]), sealed);
+        let key = dir.path().join(KEY_FILE);
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&key, b"short").unwrap();
+        let error = Artefacts::open(dir.path(), "f", 1000).unwrap_err().to_string();
+        assert!(error.contains("has 5 bytes, wanted 32; remove it"), "{error}");
+        fs::remove_file(&key).unwrap();
+        let other = Artefacts::open(dir.path(), "f", 1000).unwrap();
+        assert_ne!(other.store(&component(0), &[0; 10]), sealed);
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let artefacts = Artefacts::open(dir.path(), "f", 3 * ONE).unwrap();
+        for i in 0..3 {
+            artefacts.store(&component(i), &[i; 10]);
+            let file = File::open(artefacts.path(&component(i))).unwrap();
+            let age = std::time::Duration::from_secs(u64::from(i));
+            file.set_modified(SystemTime::UNIX_EPOCH + age).unwrap();
+        }
+        artefacts.store(&component(2), &[2; 10]);
+        assert_eq!(present(&artefacts), [0, 1, 2], "the same again takes no room");
+        artefacts.remove(&component(1));
+        artefacts.store(&component(3), &[3; 10]);
+        assert_eq!(present(&artefacts), [0, 2, 3]);
+        artefacts.store(&component(4), &[4; 10]);
+        assert_eq!(present(&artefacts), [2, 3, 4]);
+        artefacts.store(&component(5), &[5; 1000]);
+        assert_eq!(present(&artefacts), [2, 3, 4], "what is too large is not kept");
+    }
+
+    #[test]
+    fn leftovers_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Artefacts::open(dir.path(), "old", 1000).unwrap();
+        old.store(&component(0), &[0; 10]);
+        fs::write(dir.path().join("x.new"), b"half").unwrap();
+        fs::write(dir.path().join("notes.txt"), b"not ours").unwrap();
+        let artefacts = Artefacts::open(dir.path(), "f", 1000).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "the key, and what is not ours");
+        for i in 0..3 {
+            artefacts.store(&component(i), &[i; 10]);
+        }
+        let wanted = component(1).hex();
+        artefacts.retain(|component| component == wanted).unwrap();
+        assert_eq!(present(&artefacts), [1]);
+        assert_eq!(*artefacts.bytes.lock().unwrap(), ONE);
+    }
 }

@@ -63,7 +63,7 @@ pub enum BundleError {
     },
     /// An entry in the wrong place.
     #[error(
-        "wanted the entry {wanted}, got {got:?}; the order is manifest.json, component.wasm, then assets sorted by name"
+        "wanted {wanted}, got {got:?}; the order is manifest.json, component.wasm, then assets sorted by name"
     )]
     Order {
         /// What should stand here.

@@ -56,7 +56,7 @@ fn expect(entries: &mut Entries<'_>, name: &'static str) -> Result<Bytes, Bundle
         // It has been read before the component is wanted, so here it stands twice.
         return Err(BundleError::Duplicate { name: entry.name });
     }
-    Err(BundleError::Order { wanted: format!("{name:?}"), got: short(&entry.name) })
+    Err(BundleError::Order { wanted: format!("the entry {name:?}"), got: short(&entry.name) })
 }
 
 /// The rest of the entries: assets of the manifest, in its order, some or all left out.

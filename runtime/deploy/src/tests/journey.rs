@@ -1,4 +1,4 @@
-use innkeeper_catalog::{AliasName, Published};
+use innkeeper_catalog::Published;
 use innkeeper_predict::Fault;
 use innkeeper_sandbox::{CompileLimits, Compiler};
 
@@ -52,11 +52,11 @@ async fn the_same_again_only_sets_aliases() {
     let bundle = bundle(echo().component(), &[]);
     host.publish("1", &[], &bundle).await.unwrap();
     let served = host.resolve(None);
-    // A compiler that cannot be run shows that nothing is compiled.
     let outcome = host.publish("1", &["canary"], &bundle).await.unwrap();
     assert_eq!(outcome, Published::Same);
     assert!(std::sync::Arc::ptr_eq(&served, &host.resolve(Some("canary"))), "it stays warm");
     drop(served);
+    // A compiler that cannot be run shows that nothing is compiled.
     let host = host.restart(dir.path(), broken_compiler()).await;
     assert_eq!(host.publish("1", &[], &bundle).await.unwrap(), Published::Same);
     assert_eq!(host.publish("2", &[], &bundle).await.unwrap(), Published::New);
@@ -189,7 +189,6 @@ async fn an_alias_may_not_have_a_versions_name() {
     let error = host.publish("1", &["1"], &bundle).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Caller);
     assert!(host.endpoint().is_none_or(|endpoint| endpoint.versions.is_empty()));
-    let _: AliasName = name("1");
 }
 
 #[tokio::test]
