@@ -46,6 +46,18 @@ fn build(folder: &str) -> Guest {
     Guest { component: built.component, bundle }
 }
 
+/// A bundle of this component, described by `toml` and with these assets.
+pub fn pack(component: &[u8], toml: &str, assets: &[(&str, &[u8])]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut toml = toml.to_owned();
+    for (name, bytes) in assets {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+        toml.push_str(&format!("[[assets]]\nname = \"{name}\"\npath = \"{name}\"\n"));
+    }
+    let plugin = PluginToml::parse(&toml).unwrap();
+    bundle::pack_to_vec(folder.path(), &plugin, component).unwrap()
+}
+
 /// A running server, killed by its pid when dropped.
 pub struct Server {
     child: Child,
@@ -128,7 +140,7 @@ impl Server {
     pub fn key(&self, tenant: &str, scopes: &[&str]) -> Client {
         let wish = json!({ "scopes": scopes, "label": "test" });
         let made = self.admin().post(&format!("/api/v1/tenants/{tenant}/keys"), &wish);
-        let secret = made.expect_status(201).json()["secret"].as_str().unwrap().to_owned();
+        let secret = made.expect_status(201).json()["key"].as_str().unwrap().to_owned();
         self.client(&secret)
     }
 

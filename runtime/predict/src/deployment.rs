@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{Digest, ModelKey, TenantName, VersionName};
-use innkeeper_sandbox::{Assets, Instance, Program};
+use innkeeper_sandbox::{Assets, ByteBudget, Instance, Program};
 use innkeeper_tensor::Signature;
 use serde::{Deserialize, Serialize};
 
-use crate::admission::Gate;
-use crate::{LimitOverrides, PredictError};
+use crate::admission::{Gate, Rate};
+use crate::{LimitOverrides, Limits, PredictError};
 
 /// How long an instance is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +87,7 @@ pub struct Deployment {
     state: Mutex<State>,
     /// The model's own bound on predictions at once, if its manifest sets one.
     pub(crate) gate: Option<Gate>,
+    rate: Rate,
     typical_us: AtomicU64,
 }
 
@@ -101,9 +102,18 @@ struct State {
 /// failures.
 #[derive(Default)]
 struct Caller {
-    warm: Vec<Instance>,
+    warm: Vec<Warm>,
+    /// The part of the caller's budget that this model may take, if its manifest sets one.
+    tensor_bytes: Option<Arc<ByteBudget>>,
     failures: u32,
     rests_until: Option<Instant>,
+}
+
+/// An instance that waits for its next request.
+struct Warm {
+    instance: Instance,
+    /// What it was made under.
+    limits: Limits,
 }
 
 /// When a model that keeps failing is left alone, and for how long.
@@ -126,6 +136,7 @@ impl Deployment {
     pub fn new(parts: DeploymentParts) -> Arc<Deployment> {
         Arc::new(Deployment {
             gate: parts.limits.requests_in_flight_max.map(Gate::new),
+            rate: Rate::new(Instant::now()),
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
@@ -155,20 +166,49 @@ impl Deployment {
         Ok(loaded)
     }
 
-    /// A warm instance of this caller's, if there is one.
-    pub(crate) fn take_warm(&self, caller: &TenantName, now: Instant) -> Option<Instance> {
+    /// A warm instance of this caller's, if there is one. What was made under other limits still keeps to those, and
+    /// is let go.
+    pub(crate) fn take_warm(
+        &self,
+        caller: &TenantName,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Instance> {
         let mut state = self.state();
         state.used = Some(now);
-        state.callers.get_mut(caller)?.warm.pop()
+        let warm = &mut state.callers.get_mut(caller)?.warm;
+        while let Some(kept) = warm.pop() {
+            if kept.limits == *limits {
+                return Some(kept.instance);
+            }
+        }
+        None
     }
 
     /// Keeps an instance for the caller's next request, unless enough are kept.
-    pub(crate) fn keep_warm(&self, caller: &TenantName, instance: Instance, warm_max: u64) {
+    pub(crate) fn keep_warm(&self, caller: &TenantName, instance: Instance, limits: &Limits) {
         let mut state = self.state();
         let warm = &mut state.callers.entry(caller.clone()).or_default().warm;
-        if (warm.len() as u64) < warm_max {
-            warm.push(instance);
+        if (warm.len() as u64) < limits.warm_instances_max {
+            warm.push(Warm { instance, limits: limits.clone() });
         }
+    }
+
+    /// What the caller's instances of this model count their tensors against.
+    pub(crate) fn tensor_bytes(
+        &self,
+        caller: &TenantName,
+        all: &Arc<ByteBudget>,
+    ) -> Arc<ByteBudget> {
+        let Some(max) = self.limits.tensor_bytes_max else { return Arc::clone(all) };
+        let mut state = self.state();
+        let part = &mut state.callers.entry(caller.clone()).or_default().tensor_bytes;
+        Arc::clone(part.get_or_insert_with(|| all.part(max)))
+    }
+
+    /// Counts one start against the model's own rate, if its manifest sets one.
+    pub(crate) fn check_rate(&self, now: Instant) -> Result<(), PredictError> {
+        self.limits.requests_per_second_max.map_or(Ok(()), |max| self.rate.start(now, max))
     }
 
     /// Whether the model rests for this caller.

@@ -75,10 +75,10 @@ impl Predictor {
         check_request(&deployment.signature, &inputs, &outputs)?;
 
         let tenant = self.tenant(&caller);
-        let place = self.admit(&tenant, &deployment, &caller).await?;
+        let limits = tenant.limits().lowered(&deployment.limits);
+        let place = self.admit(&tenant, &deployment, &caller, &limits).await?;
 
         let began = Instant::now();
-        let limits = tenant.limits().lowered(&deployment.limits);
         let cancel = Cancel::default();
         let _cancel_if_dropped = cancel.on_drop();
         let outputs = Arc::new(outputs);
@@ -104,18 +104,21 @@ impl Predictor {
         tenant: &Tenant,
         deployment: &Deployment,
         caller: &TenantName,
+        limits: &Limits,
     ) -> Result<[Option<InFlight>; 2], PredictError> {
         if self.is_draining() {
             return Err(PredictError::Draining);
         }
         let now = Instant::now();
         deployment.check_breaker(caller, now)?;
+        tenant.check_rate(now)?;
+        deployment.check_rate(now)?;
         // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
         let in_model = match &deployment.gate {
-            Some(gate) => Some(gate.enter(&tenant.limits()).await?),
+            Some(gate) => Some(gate.enter(limits).await?),
             None => None,
         };
-        Ok([in_model, Some(tenant.admit(now).await?)])
+        Ok([in_model, Some(tenant.admit(limits).await?)])
     }
 }
 
@@ -147,7 +150,9 @@ impl Run {
 
     async fn guest(&self, call: Call) -> Result<Vec<Named>, PredictError> {
         let warm = match self.deployment.isolation {
-            Isolation::Tenant => self.deployment.take_warm(&self.caller, Instant::now()),
+            Isolation::Tenant => {
+                self.deployment.take_warm(&self.caller, &self.limits, Instant::now())
+            }
             Isolation::Request => None,
         };
         let mut instance = match warm {
@@ -157,7 +162,7 @@ impl Run {
         let answer = instance.predict(call).await;
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
         if usable && self.deployment.isolation == Isolation::Tenant && !instance.is_worn() {
-            self.deployment.keep_warm(&self.caller, instance, self.limits.warm_instances_max);
+            self.deployment.keep_warm(&self.caller, instance, &self.limits);
         }
         answer.map_err(PredictError::from)
     }
@@ -168,8 +173,8 @@ impl Run {
         let setup = Setup {
             assets: loaded.assets,
             limits: self.limits.instance(),
-            tensor_bytes: Arc::clone(&self.tenant.tensor_bytes),
-            log: self.predictor.log_sink(&self.deployment, self.limits.log_bytes_max),
+            tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
+            log: self.predictor.log_sink(&self.deployment),
             deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
             load_ms_max,
             cancel: call.cancel.clone(),
@@ -192,7 +197,8 @@ impl Run {
         if failed && let Some(error) = error {
             let logs = self.predictor.logs(&deployment.model);
             let version = deployment.version.as_str();
-            logs.push(version, "", "error", &error.to_string(), self.limits.log_bytes_max);
+            let bytes_max = self.predictor.log_bytes_max(&self.deployment);
+            logs.push(version, "", "error", &error.to_string(), bytes_max);
         }
     }
 }
@@ -312,8 +318,9 @@ impl Predictor {
     }
 
     /// Where the guests of a deployment write.
-    pub fn log_sink(&self, deployment: &Deployment, bytes_max: u64) -> Arc<dyn LogSink> {
+    pub fn log_sink(&self, deployment: &Deployment) -> Arc<dyn LogSink> {
         let version = deployment.version.to_string();
+        let bytes_max = self.log_bytes_max(deployment);
         Arc::new(Sink { logs: self.logs(&deployment.model), version, bytes_max })
     }
 
@@ -333,6 +340,11 @@ impl Predictor {
     /// Whether predictions are no longer taken.
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// How much is kept of a model's log. It is the owner's log, whoever calls.
+    fn log_bytes_max(&self, deployment: &Deployment) -> u64 {
+        self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
     }
 
     fn tenant(&self, name: &TenantName) -> Arc<Tenant> {

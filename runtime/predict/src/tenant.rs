@@ -65,11 +65,15 @@ impl Tenant {
         current.0 = Arc::new(limits);
     }
 
-    /// A place for one prediction.
-    pub(crate) async fn admit(&self, now: Instant) -> Result<InFlight, PredictError> {
-        let (limits, gate) = self.current();
-        self.rate.start(now, limits.requests_per_second_max)?;
-        gate.enter(&limits).await
+    /// Counts one start against the tenant's rate.
+    pub(crate) fn check_rate(&self, now: Instant) -> Result<(), PredictError> {
+        self.rate.start(now, self.limits().requests_per_second_max)
+    }
+
+    /// A place for one prediction, under its model's limits.
+    pub(crate) async fn admit(&self, limits: &Limits) -> Result<InFlight, PredictError> {
+        let gate = self.current().1;
+        gate.enter(limits).await
     }
 
     pub(crate) fn usage(&self) -> Usage {

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A number of bytes that may be in use at once, over every instance that holds the budget.
 #[derive(Debug)]
 pub struct ByteBudget {
+    /// A larger budget that the same bytes count against as well.
+    within: Option<Arc<ByteBudget>>,
     used: AtomicU64,
     max: AtomicU64,
 }
@@ -31,7 +33,13 @@ pub struct OverBudget {
 impl ByteBudget {
     /// A budget of `max` bytes.
     pub fn new(max: u64) -> Arc<ByteBudget> {
-        Arc::new(ByteBudget { used: AtomicU64::new(0), max: AtomicU64::new(max) })
+        Arc::new(ByteBudget { within: None, used: AtomicU64::new(0), max: AtomicU64::new(max) })
+    }
+
+    /// A budget of `max` bytes that are part of this one.
+    pub fn part(self: &Arc<ByteBudget>, max: u64) -> Arc<ByteBudget> {
+        let (used, max) = (AtomicU64::new(0), AtomicU64::new(max));
+        Arc::new(ByteBudget { within: Some(Arc::clone(self)), used, max })
     }
 
     /// Takes `bytes` of it.
@@ -39,13 +47,28 @@ impl ByteBudget {
     /// # Errors
     /// [`OverBudget`]; nothing is taken then.
     pub fn charge(self: &Arc<ByteBudget>, bytes: u64) -> Result<Charge, OverBudget> {
+        self.take(bytes)?;
+        Ok(Charge { budget: Arc::clone(self), bytes })
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), OverBudget> {
         let max = self.max();
         self.used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(bytes).filter(|&sum| sum <= max)
             })
             .map_err(|used| OverBudget { max, used, asked: bytes })?;
-        Ok(Charge { budget: Arc::clone(self), bytes })
+        let within = self.within.as_ref().map_or(Ok(()), |within| within.take(bytes));
+        within.inspect_err(|_| {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        })
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(within) = &self.within {
+            within.give_back(bytes);
+        }
     }
 
     /// Bytes in use.
@@ -66,7 +89,7 @@ impl ByteBudget {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -83,5 +106,18 @@ mod tests {
         drop(first);
         assert_eq!(budget.used(), 0);
         assert!(budget.charge(10).is_ok());
+    }
+
+    #[test]
+    fn a_part_counts_against_the_whole() {
+        let whole = ByteBudget::new(10);
+        let part = whole.part(6);
+        let first = part.charge(5).unwrap();
+        assert_eq!(part.charge(2).unwrap_err(), OverBudget { max: 6, used: 5, asked: 2 });
+        let second = whole.charge(5).unwrap();
+        assert_eq!(part.charge(1).unwrap_err(), OverBudget { max: 10, used: 10, asked: 1 });
+        assert_eq!((part.used(), whole.used()), (5, 10));
+        drop((first, second));
+        assert_eq!((part.used(), whole.used()), (0, 0));
     }
 }

@@ -84,9 +84,10 @@ impl Instance {
     }
 
     fn answer<T>(
-        &self,
+        &mut self,
         result: wasmtime::Result<Result<T, types::Error>>,
     ) -> Result<T, GuestError> {
+        self.store.data_mut().end();
         match result {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(self.store.data().answered(error)),

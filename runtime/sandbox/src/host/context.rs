@@ -94,10 +94,9 @@ impl request::Host for State {
 
 impl log::Host for State {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let id = if self.in_request { self.current.id.as_str() } else { "" };
         let bytes = message.len() as u64;
         if self.log_bytes.saturating_add(bytes) > self.limits.log_bytes_max {
-            self.log.dropped(id, bytes);
+            self.log_bytes_lost = self.log_bytes_lost.saturating_add(bytes);
             return Ok(());
         }
         self.log_bytes += bytes;
@@ -107,7 +106,7 @@ impl log::Host for State {
             log::Level::Warn => Level::Warn,
             log::Level::Error => Level::Error,
         };
-        self.log.write(level, id, &message);
+        self.log.write(level, self.request_id(), &message);
         Ok(())
     }
 }

@@ -27,6 +27,11 @@ impl Limiter {
     pub(crate) fn refused(&self) -> Option<(&'static str, u64)> {
         self.refused
     }
+
+    /// For the next call.
+    pub(crate) fn forget_refused(&mut self) {
+        self.refused = None;
+    }
 }
 
 impl ResourceLimiter for Limiter {

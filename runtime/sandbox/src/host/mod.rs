@@ -108,6 +108,8 @@ pub(crate) struct State {
     tensor_bytes: Arc<ByteBudget>,
     log: Arc<dyn crate::LogSink>,
     log_bytes: u64,
+    /// What of this call's log was over the limit.
+    log_bytes_lost: u64,
     current: Current,
     /// Whether a request is being answered, or the guest is being made ready.
     in_request: bool,
@@ -135,6 +137,7 @@ impl State {
             tensor_bytes: setup.tensor_bytes,
             log: setup.log,
             log_bytes: 0,
+            log_bytes_lost: 0,
             current: Current {
                 id: String::new(),
                 parameters: Arc::default(),
@@ -153,6 +156,22 @@ impl State {
         self.current = call;
         self.in_request = true;
         self.log_bytes = 0;
+        // What an earlier call met says nothing about how this one ends.
+        self.stopped = None;
+        self.limiter.forget_refused();
+    }
+
+    /// When a call is over. What is lost of its log is said once: a line for each would drive out what was kept.
+    pub(crate) fn end(&mut self) {
+        let lost = std::mem::take(&mut self.log_bytes_lost);
+        if lost > 0 {
+            self.log.dropped(self.request_id(), lost);
+        }
+    }
+
+    /// The id of the request, none while the guest is made ready.
+    fn request_id(&self) -> &str {
+        if self.in_request { &self.current.id } else { "" }
     }
 
     /// At every tick of the epoch that the guest is found running.
@@ -170,13 +189,12 @@ impl State {
     ) -> Result<Vec<NamedTensor>, GuestError> {
         let mut handles = Vec::with_capacity(inputs.len());
         for Named { name, tensor } in inputs {
-            let max = self.tensor_bytes.max();
-            let charge = self
-                .charge(tensor.data().len() as u64)
-                .map_err(|_| GuestError::Limit { limit: "tensor_bytes_max", max })?;
+            let charge = self.tensor_bytes.charge(tensor.data().len() as u64).map_err(|over| {
+                GuestError::Limit { limit: "tensor_bytes_max", max: over.max }
+            })?;
             let max = self.limits.handles_max;
             let value = self
-                .push(tensor, Some(charge))
+                .push(tensor, Some(Arc::new(charge)))
                 .map_err(|_| GuestError::Limit { limit: "handles_max", max })?;
             handles.push(NamedTensor { name, value });
         }
