@@ -1,2 +1,57 @@
-//! To be written.
-fn main() {}
+//! `cargo xtask demo` and `cargo xtask test`: all of Innkeeper's automation.
+//!
+//! It starts other programs, shows what they are doing, and says which command installs one that is missing. It knows
+//! nothing of Innkeeper that its command line and its HTTP API do not say.
+
+#![forbid(unsafe_code)]
+
+mod demo;
+mod digits;
+mod host;
+mod run;
+mod signals;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Innkeeper's automation
+#[derive(Parser)]
+#[command(name = "cargo xtask", max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything, start a server with a throw-away data folder, publish a model, call it
+    Demo {
+        /// End after the last step instead of waiting for Ctrl-C
+        #[arg(long)]
+        exit: bool,
+    },
+    /// Everything that CI runs
+    Test {
+        /// Only the steps whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let done = signals::catch().and_then(|()| match command {
+        Command::Demo { exit } => demo::run(exit),
+        Command::Test { only } => test::run(only.as_deref()),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+mod clock;
 pub mod failure;
 pub mod guest;
 pub mod serve;
-pub mod stub;

@@ -26,8 +26,8 @@ pub(super) fn run(host: &Host, args: &Logs) -> Result<()> {
         let lines: Vec<&Value> = array(&answer["lines"]).collect();
         for line in &lines {
             output::line(&if args.json { line.to_string() } else { readable(line) });
-            since = since.max(line["seq"].as_u64().unwrap_or(0).saturating_add(1));
         }
+        since = answer["next"].as_u64().unwrap_or(since);
         if lines.is_empty() {
             if !args.follow {
                 return Ok(());

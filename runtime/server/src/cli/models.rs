@@ -40,7 +40,7 @@ pub(super) fn show(host: &Host, args: &Show) -> Result<()> {
             text(&answer["name"]),
             sharing(&answer["sharing"]),
             aliases(&answer),
-            output::table(&["VERSION", "CREATED", "ISOLATION", "DIGEST"], &rows)
+            output::table(&["VERSION", "CREATED", "SERVED", "DIGEST"], &rows)
         )
     });
     Ok(())
@@ -50,7 +50,7 @@ fn version(version: &Value) -> Vec<String> {
     vec![
         text(&version["version"]),
         output::time(version["created_ms"].as_i64().unwrap_or_default()),
-        text(&version["isolation"]),
+        text(&version["served"]),
         text(&version["digest"]),
     ]
 }
@@ -132,8 +132,8 @@ fn own(name: &str) -> Result<ModelRef> {
 }
 
 fn aliases(model: &Value) -> String {
-    let pairs = array(&model["aliases"])
-        .map(|alias| format!("{}={}", text(&alias["alias"]), text(&alias["version"])));
+    let pairs = model["aliases"].as_object().into_iter().flatten();
+    let pairs = pairs.map(|(alias, version)| format!("{alias}={}", text(version)));
     pairs.collect::<Vec<_>>().join(" ")
 }
 

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn tables_have_a_line_for_each_row() {
         let tensor = Tensor::from_vec(&[2, 2], vec![1f32, -0.5, 1e-9, 3.25]).unwrap();
-        let wanted = "Y  FP32  [2, 2]\n    1.000000   -0.500000\n  1.0000e-9    3.250000\n";
+        let wanted = "Y  FP32  [2, 2]\n   1.000000  -0.500000\n  1.0000e-9   3.250000\n";
         assert_eq!(as_table(&named(tensor)), wanted);
         let labels = Tensor::from_vec(&[2], vec![7i64, 10]).unwrap();
         assert_eq!(as_table(&named(labels)), "Y  INT64  [2]\n   7\n  10\n");

@@ -6,9 +6,10 @@ use serde_json::{Map, Value, json};
 use super::args::{Host, Key, Limits, OneTenant, Tenant};
 use super::client::{Client, segment};
 use super::output;
+use crate::clock::now_ms;
 use crate::failure::Failure;
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 pub(super) fn tenant(host: &Host, args: Tenant) -> Result<()> {
     let client = Client::new(host)?;
@@ -35,12 +36,12 @@ pub(super) fn key(host: &Host, args: Key) -> Result<()> {
             let tenant = tenant_or_own(&client, tenant)?;
             let mut wish = json!({ "scopes": scopes, "label": label });
             if let Some(days) = expires_days {
-                wish["expires_in_ms"] = json!(u64::from(days) * DAY_MS);
+                wish["expires_ms"] = json!(now_ms().saturating_add(i64::from(days) * DAY_MS));
             }
             let made: Value =
                 client.post(&format!("/api/v1/tenants/{}/keys", segment(&tenant)), &wish)?;
             // The key alone, so that a script can catch it.
-            output::line(&text(&made["secret"]));
+            output::line(&text(&made["key"]));
         }
         Key::List { tenant, json } => {
             let tenant = tenant_or_own(&client, tenant)?;
@@ -80,11 +81,11 @@ pub(super) fn limits(host: &Host, args: &Limits) -> Result<()> {
     let path = format!("/api/v1/tenants/{}/limits", segment(&tenant));
     if !args.set.is_empty() || !args.unset.is_empty() {
         let now: Value = client.get(&path)?;
-        client.put(&path, &changed(&now["overrides"], &args.set, &args.unset)?)?;
+        client.put(&path, &changed(&now["set"], &args.set, &args.unset)?)?;
     }
     let answer: Value = client.get(&path)?;
     show(args.json, &answer, || {
-        let own = &answer["overrides"];
+        let own = &answer["set"];
         let meanings = innkeeper_predict::Limits::default();
         let rows: Vec<Vec<String>> = meanings
             .rows()

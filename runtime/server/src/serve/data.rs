@@ -4,11 +4,11 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use innkeeper_catalog::{Catalog, CatalogError, Scope, TenantName};
 
+use crate::clock::now_ms;
 use crate::failure::{Code, Failure};
 
 /// The tenant whose key a first start makes.
@@ -43,8 +43,7 @@ impl DataFolder {
 
     /// Makes the administrator and a key on the first start; answers where the key is.
     pub(super) async fn first_key(&self, catalog: &Catalog) -> Result<Option<PathBuf>> {
-        let now_ms = now_ms();
-        let keys = catalog.keys().await?;
+        let (now_ms, keys) = (now_ms(), catalog.keys().await?);
         if keys.iter().any(|key| key.is_live(now_ms) && key.allows(Scope::Admin)) {
             return Ok(None);
         }
@@ -101,11 +100,6 @@ fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
     fs::rename(&partial, path)
 }
 
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -141,7 +135,7 @@ mod tests {
         // Nobody could administer this host any more.
         assert!(folder.first_key(&catalog).await.unwrap().is_some());
         catalog.close().await;
-        drop(folder);
+        drop((catalog, folder));
         new_admin_key(data.path()).await.unwrap();
         assert_ne!(fs::read_to_string(&path).unwrap(), secret);
     }

@@ -1,8 +1,8 @@
 //! Every key of the configuration file with its meaning and default, in one table.
 
-use crate::stub::GatewayConfig;
 use innkeeper_catalog::CatalogConfig;
 use innkeeper_deploy::DeployConfig;
+use innkeeper_gateway::GatewayConfig;
 use innkeeper_predict::Breaker;
 use innkeeper_sandbox::{CompileLimits, ComponentLimits, EngineConfig};
 use serde::{Deserialize, Serialize};

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::stub::{Gateway, GatewayConfig};
 use anyhow::{Context, Result};
 use innkeeper_catalog::{Catalog, CatalogConfig, SystemClock, TenantName};
 use innkeeper_deploy::{DeployConfig, Deployer};
+use innkeeper_gateway::{Gateway, GatewayConfig};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
 use tokio::net::TcpListener;

@@ -1,0 +1,193 @@
+//! `cargo xtask test`: everything that CI runs, with one compilation of everything.
+
+use anyhow::{Result, bail};
+
+use crate::run::{cargo, command, quietly, root, shown, target};
+use crate::{demo, host, tools};
+
+/// The plugins that are shipped.
+const PLUGINS: [&str; 4] = ["identity", "add-one", "digits", "mlp"];
+/// The tests with other people's clients.
+const CLIENTS: &str = "tests/clients";
+
+/// A step: its name, and what it does. It answers with the tests that it ran.
+type Action = (&'static str, fn() -> Result<Tests>);
+
+const STEPS: [Action; 9] = [
+    ("format", format),
+    ("lints", lints),
+    ("documentation", documentation),
+    ("dependencies", dependencies),
+    ("host", build_host),
+    ("plugins", plugins),
+    ("demo", show),
+    ("clients", clients),
+    ("tests", tests),
+];
+
+/// How many tests passed, failed and were left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tests {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+pub(crate) fn run(only: Option<&str>) -> Result<()> {
+    tools::require_c_compiler()?;
+    let chosen = |step: &&Action| only.is_none_or(|text| step.0.contains(text));
+    let steps: Vec<&Action> = STEPS.iter().filter(chosen).collect();
+    if steps.is_empty() {
+        let names: Vec<&str> = STEPS.iter().map(|step| step.0).collect();
+        bail!("there is no such step; there are {}", names.join(", "));
+    }
+    let mut sum = Tests::default();
+    for (i, (name, action)) in steps.iter().enumerate() {
+        println!("\n[{}/{}] {name}", i + 1, steps.len());
+        let tests = action()?;
+        sum = added(sum, tests);
+    }
+    println!("\n{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
+    Ok(())
+}
+
+fn format() -> Result<Tests> {
+    quietly("cargo fmt --check", &mut cargo(&["fmt", "--all", "--check"]))?;
+    for plugin in PLUGINS {
+        let manifest = format!("plugins/{plugin}/Cargo.toml");
+        let mut check = cargo(&["fmt", "--manifest-path", &manifest, "--check"]);
+        quietly(&format!("cargo fmt --check in plugins/{plugin}"), &mut check)?;
+    }
+    Ok(Tests::default())
+}
+
+fn lints() -> Result<Tests> {
+    let arguments =
+        ["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    quietly("clippy on everything", &mut cargo(&arguments))?;
+    Ok(Tests::default())
+}
+
+fn documentation() -> Result<Tests> {
+    let mut doc = cargo(&["doc", "--release", "--workspace", "--no-deps", "--locked"]);
+    quietly("cargo doc", doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Tests::default())
+}
+
+/// Licences, sources and bans. Advisories want a database from the network; see `deny.toml`.
+fn dependencies() -> Result<Tests> {
+    if !tools::works("cargo", &["deny", "--version"]) {
+        if std::env::var_os("CI").is_some_and(|ci| ci == "true") {
+            bail!("cargo-deny is missing; install it with\n    cargo install cargo-deny --locked");
+        }
+        println!(
+            "SKIPPED: cargo-deny is missing, so that licences and sources are not checked; install it with\n    cargo install cargo-deny --locked"
+        );
+        return Ok(Tests::default());
+    }
+    let mut deny = cargo(&["deny", "--offline", "check", "licenses", "bans", "sources"]);
+    quietly("cargo deny", &mut deny)?;
+    Ok(Tests::default())
+}
+
+fn build_host() -> Result<Tests> {
+    host::build()?;
+    Ok(Tests::default())
+}
+
+/// Each plugin's own tests on this machine, then the plugin in the sandbox on its samples.
+fn plugins() -> Result<Tests> {
+    let mut sum = Tests::default();
+    for plugin in PLUGINS {
+        let manifest = format!("plugins/{plugin}/Cargo.toml");
+        let mut test = cargo(&["test", "--manifest-path", &manifest, "--locked"]);
+        test.env("CARGO_TARGET_DIR", target().join("plugins"));
+        let text = quietly(&format!("native tests of plugins/{plugin}"), &mut test)?;
+        sum = added(sum, counted(&text));
+
+        let mut sandboxed = command(host::program(), &["test"]);
+        sandboxed.arg(format!("plugins/{plugin}"));
+        let text = quietly(&format!("innkeeper test plugins/{plugin}"), &mut sandboxed)?;
+        sum = added(sum, sample_count(&text));
+    }
+    Ok(sum)
+}
+
+fn show() -> Result<Tests> {
+    demo::run(true)?;
+    Ok(Tests::default())
+}
+
+/// Prepares Python for the tests with other people's clients, which run with the others.
+fn clients() -> Result<Tests> {
+    let requirements = format!("{CLIENTS}/requirements.txt");
+    if !root().join(&requirements).is_file() {
+        bail!("{requirements} is missing");
+    }
+    tools::require_python()?;
+    let venv = target().join("venv");
+    if !venv.join("bin/pip").is_file() {
+        let mut create = command("python3", &["-m", "venv"]);
+        quietly("making a Python environment", create.arg(&venv))?;
+    }
+    let mut install =
+        command(venv.join("bin/pip"), &["install", "--quiet", "--requirement", &requirements]);
+    quietly("installing tritonclient and KServe's client", &mut install)?;
+    Ok(Tests::default())
+}
+
+/// Every test of the workspace, the integration tests among them; what fails is shown at the end.
+fn tests() -> Result<Tests> {
+    let mut test = cargo(&["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+    test.env("INNKEEPER_TEST_VENV", target().join("venv"));
+    let (succeeded, text) = shown(&mut test)?;
+    let tests = counted(&text);
+    if !succeeded || tests.failed > 0 {
+        bail!("{} tests passed, {} failed; they are named above", tests.passed, tests.failed);
+    }
+    if tests.passed == 0 {
+        bail!("no test ran");
+    }
+    Ok(tests)
+}
+
+fn added(a: Tests, b: Tests) -> Tests {
+    Tests {
+        passed: a.passed + b.passed,
+        failed: a.failed + b.failed,
+        ignored: a.ignored + b.ignored,
+    }
+}
+
+/// The sum of all lines like `test result: ok. 3 passed; 0 failed; 0 ignored; ...`.
+fn counted(text: &str) -> Tests {
+    let results = text.lines().filter_map(|line| line.trim().strip_prefix("test result: "));
+    results.fold(Tests::default(), |sum, line| {
+        let number = |word: &str| {
+            let part = line.split(['.', ';']).find_map(|part| part.trim().strip_suffix(word));
+            part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+        };
+        let (passed, failed, ignored) = (number("passed"), number("failed"), number("ignored"));
+        added(sum, Tests { passed, failed, ignored })
+    })
+}
+
+/// The last line of `innkeeper test`: `2 passed, 0 failed`.
+fn sample_count(text: &str) -> Tests {
+    let line = text.lines().last().unwrap_or_default().replace(',', ";");
+    counted(&format!("test result: {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let text = "running 2 tests\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 \
+                    filtered out; finished in 0.00s\n\ntest result: FAILED. 1 passed; 3 failed; 0 ignored\n";
+        assert_eq!(counted(text), Tests { passed: 3, failed: 3, ignored: 1 });
+        let samples = Tests { passed: 4, failed: 1, ignored: 0 };
+        assert_eq!(sample_count("SAMPLE  RESULT\n4 passed, 1 failed\n"), samples);
+    }
+}
