@@ -107,14 +107,16 @@ mod tests {
     #[test]
     fn compiler_errors_are_readable() {
         let dir = tempfile::tempdir().unwrap();
+        // The profile is that of the plugins, so that they share one standard library.
         let manifest = "[package]\nname = \"broken\"\nedition = \"2024\"\n[workspace]\n\
-                        [lib]\npath = \"lib.rs\"\ncrate-type = [\"cdylib\"]\n";
+                        [lib]\npath = \"lib.rs\"\ncrate-type = [\"cdylib\"]\n\
+                        [profile.release]\nopt-level = 3\nlto = true\ncodegen-units = 1\n\
+                        panic = \"abort\"\nstrip = true\n";
         fs::write(dir.path().join("Cargo.toml"), manifest).unwrap();
         fs::write(dir.path().join("lib.rs"), "fn broken() -> u8 { \"text\" }").unwrap();
-        let target_dir = BuildOptions::from_env().target_dir;
-        let options = BuildOptions { target_dir, messages: Messages::Keep };
         let toolchain = Toolchain::find(dir.path()).unwrap();
-        let error = build(dir.path(), &toolchain, &options).unwrap_err().to_string();
+        let error =
+            build(dir.path(), &toolchain, &crate::guest::tests::options()).unwrap_err().to_string();
         assert!(error.contains("mismatched types"), "{error}");
     }
 }

@@ -8,12 +8,14 @@ mod toolchain;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, DecodedWasm};
 
 pub use toolchain::Toolchain;
 
 /// The file in a plugin's folder that says what goes into its bundle.
 pub const MANIFEST_FILE: &str = "innkeeper.toml";
+/// What a model exports, of whatever version.
+const MODEL_INTERFACE: &str = "innkeeper:model/model@";
 /// The environment variable with one target folder for all guests; see [`BuildOptions::target_dir`].
 pub const TARGET_DIR_VARIABLE: &str = "INNKEEPER_GUEST_TARGET_DIR";
 
@@ -82,15 +84,29 @@ fn required_file(dir: &Path, name: &str) -> Result<PathBuf> {
 
 /// A core module with the types that wit-bindgen left in it, as a component.
 fn componentize(module: &[u8]) -> Result<Vec<u8>> {
-    ComponentEncoder::default()
+    let no_model = "the library is no model: it must export one with #[innkeeper_sdk::model] and may \
+                    import nothing but what the SDK offers (no files, clock, network or JavaScript glue)";
+    let component = ComponentEncoder::default()
         .validate(true)
         .module(module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| anyhow::anyhow!("{error:#}"))
-        .context(
-            "the library is no model: it must export one with #[innkeeper_sdk::model] and may import \
-             nothing but what the SDK offers (no files, clock, network or JavaScript glue)",
-        )
+        .context(no_model)?;
+    // A module without any such types is a fine component too, with nothing in it.
+    if !exports_model(&component)? {
+        bail!(no_model);
+    }
+    Ok(component)
+}
+
+fn exports_model(component: &[u8]) -> Result<bool> {
+    match wit_component::decode(component).map_err(|error| anyhow::anyhow!("{error:#}"))? {
+        DecodedWasm::Component(resolve, world) => Ok(resolve.worlds[world]
+            .exports
+            .keys()
+            .any(|export| resolve.name_world_key(export).starts_with(MODEL_INTERFACE))),
+        DecodedWasm::WitPackage(..) => Ok(false),
+    }
 }
 
 #[cfg(test)]
@@ -101,12 +117,11 @@ mod tests {
         Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
     }
 
-    fn options() -> BuildOptions {
+    /// Options with a target folder that all tests share: compiling the standard library takes a minute.
+    pub(super) fn options() -> BuildOptions {
         let shared = repository().join("target/guests");
-        BuildOptions {
-            target_dir: BuildOptions::from_env().target_dir.or(Some(shared)),
-            ..Default::default()
-        }
+        let target_dir = BuildOptions::from_env().target_dir.or(Some(shared));
+        BuildOptions { target_dir, ..BuildOptions::default() }
     }
 
     #[test]
