@@ -64,7 +64,7 @@ pub enum DeployError {
         /// Which asset.
         name: String,
         /// What is wrong with it.
-        source: SafetensorsError,
+        source: Box<SafetensorsError>,
     },
     /// There is no machine code.
     #[error(transparent)]

@@ -128,7 +128,7 @@ impl Stock {
 fn ready_asset(name: String, digest: Digest, bytes: Buffer) -> Result<Asset, DeployError> {
     let tensors = if name.ends_with(safetensors::SUFFIX) {
         safetensors::tensors(&bytes)
-            .map_err(|source| DeployError::Asset { name: name.clone(), source })?
+            .map_err(|source| DeployError::Asset { name: name.clone(), source: Box::new(source) })?
     } else {
         Default::default()
     };
