@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use crate::digits::{Digits, answers, drawn};
 use crate::host::{self, Server};
-use crate::run::{Step, root};
+use crate::run::{Step, command, quietly, root};
 use crate::tools;
 
 /// Images that are drawn.
@@ -36,10 +36,13 @@ pub(crate) fn run(exit: bool) -> Result<()> {
 
     classify(&server, &acme)?;
     refused(&server, &other)?;
+    let line = curl(&server, &acme)?;
+    try_line(&line)?;
+    println!("\nThe endpoint is {}/v2/models/digits/infer. Call it:\n\n{line}\n", server.url);
     if exit {
         return Ok(());
     }
-    println!("\nThe server runs until Ctrl-C. Call it:\n\n{}\n", curl(&server, &acme)?);
+    println!("The server runs until Ctrl-C.");
     server.wait()
 }
 
@@ -96,5 +99,15 @@ fn curl(server: &Server, key: &str) -> Result<String> {
         "name": "INPUT0", "datatype": "FP32", "shape": [1, 64], "data": digits.images[0].to_vec(),
     }]});
     let url = format!("{}/v2/models/digits/infer", server.url);
-    Ok(format!("curl -H 'Authorization: Bearer {key}' {url} -d '{body}'"))
+    Ok(format!("curl -sS -H 'Authorization: Bearer {key}' {url} -d '{body}'"))
+}
+
+/// The line is not only printed: where there is curl, it has worked.
+fn try_line(line: &str) -> Result<()> {
+    if !tools::works("curl", &["--version"]) {
+        return Ok(());
+    }
+    let answer = quietly("calling it with curl", &mut command("sh", &["-c", line]))?;
+    ensure!(answer.contains("PROBABILITIES"), "curl gets {answer}");
+    Ok(())
 }

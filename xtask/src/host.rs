@@ -121,10 +121,12 @@ impl Server {
     /// Waits until a signal comes, or the server ends by itself.
     pub(crate) fn wait(&mut self) -> Result<()> {
         while !stopped() {
-            if let Some(status) = self.child.try_wait()? {
+            let ended = self.child.try_wait()?;
+            std::thread::sleep(LOOK_EVERY);
+            // Ctrl-C in a terminal reaches the server too, which may be the first to act on it.
+            if let Some(status) = ended.filter(|_| !stopped()) {
                 bail!("the server ended by itself with {status}");
             }
-            std::thread::sleep(LOOK_EVERY);
         }
         Ok(())
     }

@@ -31,8 +31,10 @@ pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
     };
     send_assets(&client, &mut bundle)?;
     publish(&client, &model, &version, &args.alias, bundle.to_bytes())?;
-    let alias =
-        args.alias.iter().map(|alias| format!(", which is now {alias}")).collect::<String>();
+    let alias = match &args.alias[..] {
+        [] => String::new(),
+        aliases => format!(" and stands behind {}", aliases.join(", ")),
+    };
     output::line(&format!("{model}@{version} is served{alias}"));
     output::line(&client.url(&format!("/v2/models/{}/infer", segment(&model))));
     Ok(())

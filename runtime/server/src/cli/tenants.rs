@@ -21,7 +21,7 @@ pub(super) fn tenant(host: &Host, args: Tenant) -> Result<()> {
         Tenant::List { json } => {
             let answer: Value = client.get("/api/v1/tenants")?;
             show(json, &answer, || {
-                let names = array(&answer["tenants"]).map(|tenant| text(&tenant["name"]) + "\n");
+                let names = array(&answer["tenants"]).map(|tenant| text(tenant) + "\n");
                 names.collect()
             });
         }
@@ -127,24 +127,23 @@ pub(super) fn usage(host: &Host, args: &OneTenant) -> Result<()> {
     let client = Client::new(host)?;
     let tenant = tenant_or_own(&client, args.tenant.clone())?;
     let answer: Value = client.get(&format!("/api/v1/tenants/{}/usage", segment(&tenant)))?;
-    show(args.json, &answer, || {
-        let mut rows = Vec::new();
-        flatten("", &answer, &mut rows);
-        output::table(&["WHAT", "VALUE"], &rows)
-    });
+    show(args.json, &answer, || output::table(&["WHAT", "USED", "LIMIT"], &used(&answer)));
     Ok(())
 }
 
-fn flatten(prefix: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let dot = if prefix.is_empty() { "" } else { "." };
-                flatten(&format!("{prefix}{dot}{name}"), value, rows);
-            }
-        }
-        other => rows.push(vec![prefix.to_owned(), text(other)]),
-    }
+/// What is used, each beside the limit of its name.
+fn used(answer: &Value) -> Vec<Vec<String>> {
+    // That limit is one model's, and this the number of all versions.
+    let of_a_model = |name: &str| name == "versions";
+    let used = answer["usage"].as_object().into_iter().flatten();
+    used.map(|(name, value)| {
+        let limit = match of_a_model(name) {
+            true => String::new(),
+            false => text(&answer["limits"][format!("{name}_max")]),
+        };
+        vec![name.clone(), text(value), limit]
+    })
+    .collect()
 }
 
 /// The tenant that was named, or the one whose key this is.
@@ -189,9 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn nested_answers_become_rows() {
-        let mut rows = Vec::new();
-        flatten("", &json!({"tenant": "a", "now": {"queued": 3}}), &mut rows);
-        assert_eq!(rows, [["now.queued", "3"], ["tenant", "a"]]);
+    fn use_stands_beside_its_limit() {
+        let answer = json!({
+            "usage": {"models": 2, "versions": 5, "requests": 9},
+            "limits": {"models_max": 10, "versions_max": 3},
+        });
+        let wanted = [["models", "2", "10"], ["requests", "9", ""], ["versions", "5", ""]];
+        assert_eq!(used(&answer), wanted);
     }
 }
