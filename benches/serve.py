@@ -29,6 +29,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+BIN = pathlib.Path(os.environ.get("INNKEEPER_BIN", ROOT / "target/release"))
 VALUES = [i + 0.5 for i in range(16)]
 processes = []
 
@@ -126,13 +127,13 @@ def wait_for(port, path="/v2/health/ready"):
 
 def start_bare():
     port = free_port()
-    start([ROOT / "target/release/bare", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL)
+    start([BIN / "bare", f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL)
     wait_for(port, "/")
     return Server("bare hyper", port, "/", forms=("JSON",))
 
 
 def start_innkeeper(folder):
-    binary = ROOT / "target/release/innkeeper"
+    binary = BIN / "innkeeper"
     environment = os.environ | {"INNKEEPER_GUEST_TARGET_DIR": str(ROOT / "target/guests")}
     plugin = folder / "add-one"
     shutil.copytree(ROOT / "plugins/add-one", plugin, ignore=shutil.ignore_patterns("target"))

@@ -116,6 +116,9 @@ struct Warm {
     limits: Limits,
 }
 
+/// A prediction that typically takes longer than this goes to the guests' own threads at once.
+pub(crate) const INLINE_US_MAX: u64 = 300;
+
 /// When a model that keeps failing is left alone, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker {
@@ -249,10 +252,10 @@ impl Deployment {
     }
 
     pub(crate) fn note_duration(&self, us: u64) {
-        // A slow call tells at once; quick ones have to come often to be believed.
+        // A busy machine makes single calls look slow that are not, so one of them counts for a few ordinary ones only.
+        let us = us.min(4 * INLINE_US_MAX);
         let old = self.typical_us();
-        let new = if us > old { (old + us) / 2 } else { (old * 15 + us) / 16 };
-        self.typical_us.store(new, Ordering::Relaxed);
+        self.typical_us.store((old * 15 + us).div_ceil(16), Ordering::Relaxed);
     }
 
     /// Warm instances, those of `caller` or of all.

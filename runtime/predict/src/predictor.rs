@@ -10,7 +10,7 @@ use innkeeper_sandbox::{Call, Cancel, Engine, GuestError, Instance, Level, LogSi
 use innkeeper_tensor::{Named, Signature};
 
 use crate::admission::InFlight;
-use crate::deployment::Breaker;
+use crate::deployment::{Breaker, INLINE_US_MAX};
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
@@ -60,9 +60,6 @@ struct Inner {
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
     draining: AtomicBool,
 }
-
-/// A prediction that takes longer than this goes to the guests' own threads at once.
-const INLINE_US_MAX: u64 = 300;
 
 impl Predictor {
     /// The way of a prediction, station by station. Dropping the future cancels it: the guest stops at the next tick

@@ -1,5 +1,6 @@
 //! The host as a guest meets it: the imports of `wit/model.wit`, and the exports that it calls.
 
+mod allocator;
 pub mod bindings;
 mod convert;
 mod export;
