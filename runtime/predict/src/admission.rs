@@ -1,7 +1,7 @@
 //! Who may start now, who waits, and who is sent away.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,30 +11,74 @@ use crate::{Limits, PredictError};
 /// A place among the predictions that run, given back when dropped.
 #[derive(Debug)]
 pub struct InFlight {
-    _place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
+    /// Places that are to go once they are given back.
+    surplus: Arc<AtomicU64>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let less = |surplus: u64| surplus.checked_sub(1);
+        if self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+            && let Some(place) = self.place.take()
+        {
+            place.forget();
+        }
+    }
 }
 
 /// Lets a bounded number in, lets a bounded number wait in order, and sends the others away.
 #[derive(Debug)]
 pub(crate) struct Gate {
     places: Arc<Semaphore>,
-    places_max: u64,
+    places_max: Mutex<usize>,
+    surplus: Arc<AtomicU64>,
     waiting: AtomicU64,
+}
+
+fn bounded(places_max: u64) -> usize {
+    usize::try_from(places_max).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 impl Gate {
     pub(crate) fn new(places_max: u64) -> Gate {
-        let places = usize::try_from(places_max).unwrap_or(Semaphore::MAX_PERMITS);
-        let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        Gate { places, places_max, waiting: AtomicU64::new(0) }
+        let places_max = bounded(places_max);
+        Gate {
+            places: Arc::new(Semaphore::new(places_max)),
+            places_max: Mutex::new(places_max),
+            surplus: Arc::default(),
+            waiting: AtomicU64::new(0),
+        }
     }
 
-    pub(crate) fn places_max(&self) -> u64 {
-        self.places_max
+    /// Another number of places. Those that are taken stay so, and go when they are given back.
+    pub(crate) fn resize(&self, places_max: u64) {
+        let mut current = self.places_max.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, new) = (*current, bounded(places_max));
+        *current = new;
+        if new < old {
+            let gone = self.places.forget_permits(old - new);
+            self.surplus.fetch_add((old - new - gone) as u64, Ordering::Relaxed);
+            return;
+        }
+        let more = (new - old) as u64;
+        let less = |surplus: u64| Some(surplus.saturating_sub(more));
+        let surplus = self.surplus.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        let kept = surplus.unwrap_or_default().min(more);
+        self.places.add_permits((more - kept) as usize);
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
-        self.places_max.saturating_sub(self.places.available_permits() as u64)
+        let places = self.places_max() + self.surplus.load(Ordering::Relaxed);
+        places.saturating_sub(self.places.available_permits() as u64)
+    }
+
+    fn places_max(&self) -> u64 {
+        *self.places_max.lock().unwrap_or_else(PoisonError::into_inner) as u64
+    }
+
+    fn taken(&self, place: OwnedSemaphorePermit) -> InFlight {
+        InFlight { place: Some(place), surplus: Arc::clone(&self.surplus) }
     }
 
     pub(crate) fn waiting(&self) -> u64 {
@@ -44,18 +88,18 @@ impl Gate {
     /// A place, at once or after waiting for a turn.
     pub(crate) async fn enter(&self, limits: &Limits) -> Result<InFlight, PredictError> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Ok(InFlight { _place: place });
+            return Ok(self.taken(place));
         }
         let _waiting = Waiting::begin(&self.waiting, limits.queue_requests_max).ok_or(
             PredictError::QueueFull {
                 limit: limits.queue_requests_max,
-                in_flight: self.places_max,
+                in_flight: self.places_max(),
             },
         )?;
         let turn = Arc::clone(&self.places).acquire_owned();
         let patience = Duration::from_millis(limits.queue_ms_max.min(limits.deadline_ms_max));
         match tokio::time::timeout(patience, turn).await {
-            Ok(Ok(place)) => Ok(InFlight { _place: place }),
+            Ok(Ok(place)) => Ok(self.taken(place)),
             // The semaphore is never closed.
             Ok(Err(_)) => Err(PredictError::Draining),
             Err(_) => Err(PredictError::QueueTimeout { limit: limits.queue_ms_max }),
@@ -142,6 +186,26 @@ mod tests {
     fn none_a_second_is_none() {
         let begin = Instant::now();
         assert!(Rate::new(begin).start(begin, 0).is_err());
+    }
+
+    #[tokio::test]
+    async fn places_that_are_taken_away_go_when_they_are_given_back() {
+        let limits = Limits { queue_requests_max: 0, ..Limits::default() };
+        let gate = Gate::new(3);
+        let (first, second) = (gate.enter(&limits).await, gate.enter(&limits).await);
+        gate.resize(1);
+        assert_eq!(gate.in_flight(), 2);
+        drop(first);
+        assert_eq!(gate.in_flight(), 1);
+        assert!(gate.enter(&limits).await.is_err(), "there is one place, and it is taken");
+        gate.resize(0);
+        gate.resize(2);
+        let third = gate.enter(&limits).await;
+        assert!(third.is_ok() && gate.enter(&limits).await.is_err());
+        drop((second, third));
+        assert_eq!(gate.in_flight(), 0);
+        let both = (gate.enter(&limits).await, gate.enter(&limits).await);
+        assert!(both.0.is_ok() && both.1.is_ok() && gate.enter(&limits).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,8 @@ use crate::{Limits, PredictError};
 
 /// One tenant's limits, and what counts against them.
 pub(crate) struct Tenant {
-    current: RwLock<(Arc<Limits>, Arc<Gate>)>,
+    limits: RwLock<Arc<Limits>>,
+    gate: Gate,
     rate: Rate,
     pub(crate) tensor_bytes: Arc<ByteBudget>,
     pub(crate) requests: AtomicU64,
@@ -40,10 +41,10 @@ pub struct Usage {
 
 impl Tenant {
     pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
-        let gate = Arc::new(Gate::new(limits.requests_in_flight_max));
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
-            current: RwLock::new((Arc::new(limits), gate)),
+            gate: Gate::new(limits.requests_in_flight_max),
+            limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -52,17 +53,14 @@ impl Tenant {
     }
 
     pub(crate) fn limits(&self) -> Arc<Limits> {
-        Arc::clone(&self.current().0)
+        Arc::clone(&self.limits.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// New limits hold for whatever starts from now on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.tensor_bytes.set_max(limits.tensor_bytes_max);
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.1.places_max() != limits.requests_in_flight_max {
-            current.1 = Arc::new(Gate::new(limits.requests_in_flight_max));
-        }
-        current.0 = Arc::new(limits);
+        self.gate.resize(limits.requests_in_flight_max);
+        *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
 
     /// Counts one start against the tenant's rate.
@@ -72,24 +70,18 @@ impl Tenant {
 
     /// A place for one prediction, under its model's limits.
     pub(crate) async fn admit(&self, limits: &Limits) -> Result<InFlight, PredictError> {
-        let gate = self.current().1;
-        gate.enter(limits).await
+        self.gate.enter(limits).await
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let (_, gate) = self.current();
         Usage {
-            requests_in_flight: gate.in_flight(),
-            requests_queued: gate.waiting(),
+            requests_in_flight: self.gate.in_flight(),
+            requests_queued: self.gate.waiting(),
             tensor_bytes: self.tensor_bytes.used(),
             warm_instances: 0,
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             compute_us: self.compute_us.load(Ordering::Relaxed),
         }
-    }
-
-    fn current(&self) -> (Arc<Limits>, Arc<Gate>) {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -189,9 +189,10 @@ impl State {
     ) -> Result<Vec<NamedTensor>, GuestError> {
         let mut handles = Vec::with_capacity(inputs.len());
         for Named { name, tensor } in inputs {
-            let charge = self.tensor_bytes.charge(tensor.data().len() as u64).map_err(|over| {
-                GuestError::Limit { limit: "tensor_bytes_max", max: over.max }
-            })?;
+            let charge = self
+                .tensor_bytes
+                .charge(tensor.data().len() as u64)
+                .map_err(|over| GuestError::Limit { limit: "tensor_bytes_max", max: over.max })?;
             let max = self.limits.handles_max;
             let value = self
                 .push(tensor, Some(Arc::new(charge)))
@@ -267,12 +268,16 @@ impl State {
             return GuestError::Limit { limit, max };
         }
         let text = format!("{error:#}");
-        // wasmtime keeps the type of this error to itself.
+        // wasmtime keeps the types of these errors to itself.
         if text.contains("fuel allocated for hostcalls") {
             let max = self.limits.hostcall_bytes_max;
             return GuestError::Limit { limit: "hostcall_bytes_max", max };
         }
-        GuestError::Trap(shortened(text))
+        if text.contains("store handle limit exceeded") {
+            return GuestError::Limit { limit: "handles_max", max: self.limits.handles_max };
+        }
+        self.log.write(Level::Error, self.request_id(), &shortened(text));
+        GuestError::Trap(shortened(cause(error)))
     }
 
     /// Takes `bytes` of the guest's budget for tensors.
@@ -312,6 +317,13 @@ impl types::Host for State {
             HostError::Stopped(error) => Err(error),
         }
     }
+}
+
+/// Why code trapped, without where: that is for the model's log, not for whoever calls it.
+fn cause(error: &wasmtime::Error) -> String {
+    let is_backtrace = |text: &String| text.starts_with("error while executing at wasm backtrace");
+    let texts = error.chain().map(ToString::to_string).filter(|text| !is_backtrace(text));
+    texts.collect::<Vec<_>>().join(": ")
 }
 
 /// A guest's text may be long; what goes into answers and logs is not.
