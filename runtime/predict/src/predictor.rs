@@ -90,7 +90,7 @@ impl Predictor {
         };
         let run = Run { predictor: self.clone(), tenant, deployment, caller, limits, place };
         let inline = run.deployment.typical_us() < INLINE_US_MAX;
-        let answer = self.0.engine.run(run.to_end(call), inline).await;
+        let answer = self.0.engine.run(run.finish(call), inline).await;
         let answer = answer.ok_or_else(|| GuestError::Host("a host function panicked".into()))?;
         let (deployment, answer) = answer?;
         Ok(Prediction { outputs: arrange(&deployment.signature, answer, &outputs) })
@@ -131,7 +131,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_end(self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
+    async fn finish(self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
         let began = Instant::now();
         let outputs = Arc::clone(&call.outputs);
         let answer = self.guest(call).await;

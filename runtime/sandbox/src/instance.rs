@@ -52,7 +52,7 @@ impl Instance {
     /// Whatever `describe` did.
     pub async fn describe(&mut self) -> Result<Signature, GuestError> {
         let result = self.plugin.innkeeper_model_model().call_describe(&mut self.store).await;
-        self.answer(result).map(signature_from_wit)
+        self.answer(result).and_then(signature_from_wit)
     }
 
     /// The guest's outputs, not yet held against the signature.
@@ -96,19 +96,30 @@ impl Instance {
     }
 }
 
-fn signature_from_wit(signature: wit::Signature) -> Signature {
-    let spec = |spec: types::TensorSpec| TensorSpec {
-        name: spec.name,
-        dtype: dtype_from_wit(spec.dtype),
-        shape: spec
-            .shape
-            .map(|dims| dims.into_iter().map(|dim| usize::try_from(dim).ok()).collect()),
-        optional: spec.optional,
-    };
-    Signature {
-        inputs: signature.inputs.into_iter().map(spec).collect(),
-        outputs: signature.outputs.into_iter().map(spec).collect(),
+fn signature_from_wit(signature: wit::Signature) -> Result<Signature, GuestError> {
+    let specs = |specs: Vec<types::TensorSpec>| specs.into_iter().map(spec_from_wit).collect();
+    Ok(Signature {
+        inputs: specs(signature.inputs)?,
+        outputs: specs(signature.outputs)?,
         batch_axis: signature.batch_axis.map(|axis| axis as usize),
         properties: signature.properties,
-    }
+    })
+}
+
+fn spec_from_wit(spec: types::TensorSpec) -> Result<TensorSpec, GuestError> {
+    let size = |dim: i64| match dim {
+        -1 => Ok(None),
+        _ => usize::try_from(dim).map(Some).map_err(|_| {
+            let name = &spec.name;
+            GuestError::Failed(format!("{name:?} has a dimension of {dim}; wanted a size, or -1"))
+        }),
+    };
+    let shape = spec.shape.as_ref().map(|dims| dims.iter().map(|&dim| size(dim)).collect());
+    let shape = shape.transpose()?;
+    Ok(TensorSpec {
+        dtype: dtype_from_wit(spec.dtype),
+        shape,
+        optional: spec.optional,
+        name: spec.name,
+    })
 }
