@@ -97,7 +97,9 @@ impl Instance {
 }
 
 fn signature_from_wit(signature: wit::Signature) -> Result<Signature, GuestError> {
-    let specs = |specs: Vec<types::TensorSpec>| specs.into_iter().map(spec_from_wit).collect();
+    let specs = |specs: Vec<types::TensorSpec>| -> Result<Vec<TensorSpec>, GuestError> {
+        specs.into_iter().map(spec_from_wit).collect()
+    };
     Ok(Signature {
         inputs: specs(signature.inputs)?,
         outputs: specs(signature.outputs)?,
