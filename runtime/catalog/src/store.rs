@@ -8,7 +8,7 @@ use std::{
 
 use object_store::local::LocalFileSystem;
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -114,6 +114,12 @@ fn pool(connections_max: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
+        // On a full disk SQLite ends the transaction by itself, sqlx's own rollback fails for that and leaves the
+        // connection taken for busy: no transaction could ever begin on it again. Another one takes its place.
+        .before_acquire(|connection, _| {
+            let usable = !connection.is_in_transaction();
+            Box::pin(async move { Ok(usable) })
+        })
 }
 
 fn make_folders(dir: &Path) -> Result<(), CatalogError> {

@@ -13,7 +13,7 @@ use innkeeper_deploy::Deployer;
 use innkeeper_predict::{Endpoint, Predictor};
 use serde::Serialize;
 
-use crate::body::Budget;
+use crate::body::{self, Budget};
 use crate::coding::INLINE_BYTES_MAX;
 use crate::error::Failure;
 use crate::gate::{Caller, Gate};
@@ -40,9 +40,9 @@ impl App {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<Reply, Infallible> {
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let mut entry = Entry::new(self.ids.of(&parts.headers), parts.method.clone());
-        let mut reply = match self.handle(&parts, body, &mut entry).await {
+        let mut reply = match self.handle(&parts, &mut body, &mut entry).await {
             Ok(reply) => reply,
             Err(failure) => {
                 entry.failed(&failure);
@@ -50,7 +50,10 @@ impl App {
             }
         };
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
-        if self.draining.load(Ordering::Relaxed) {
+        // With some of the body unread the connection would end without a word, and the next request on it be lost.
+        let ends = reply.headers().contains_key(CONNECTION)
+            || !body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
+        if ends || self.draining.load(Ordering::Relaxed) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         entry.answered(reply.status());
@@ -60,7 +63,7 @@ impl App {
     async fn handle(
         self: &Arc<Self>,
         parts: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         entry: &mut Entry,
     ) -> Result<Reply, Failure> {
         let route = resolve(&parts.method, parts.uri.path());

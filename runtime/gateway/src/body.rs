@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use hyper::StatusCode;
 use hyper::body::{Body, Incoming};
+use hyper::header::EXPECT;
+use hyper::{HeaderMap, StatusCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Failure;
 
 /// Bodies up to this size are not counted: a connection costs as much.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
+/// What is left of a body that nobody wanted is read up to this size, so that its connection can go on.
+const DRAINED_BYTES_MAX: usize = 64 << 10;
 /// What one permit of the budget stands for.
 const UNIT_BYTES: usize = 16 << 10;
 
@@ -74,13 +77,13 @@ impl Held {
 }
 
 /// The parts of a body as they come in.
-pub(crate) struct Parts {
-    incoming: Incoming,
+pub(crate) struct Parts<'a> {
+    incoming: &'a mut Incoming,
     idle: Duration,
 }
 
-impl Parts {
-    pub(crate) fn new(incoming: Incoming, idle_ms: u64) -> Parts {
+impl<'a> Parts<'a> {
+    pub(crate) fn new(incoming: &'a mut Incoming, idle_ms: u64) -> Parts<'a> {
         Parts { incoming, idle: Duration::from_millis(idle_ms) }
     }
 
@@ -127,7 +130,7 @@ impl Parts {
 /// # Errors
 /// 413 over `bytes_max`, which `limit` names; as [`Parts::next`]; 503 when the budget is spent.
 pub(crate) async fn read(
-    mut parts: Parts,
+    mut parts: Parts<'_>,
     limit: &'static str,
     bytes_max: u64,
     budget: &Budget,
@@ -162,6 +165,27 @@ pub(crate) async fn read(
         whole.extend_from_slice(&part);
     }
     held.replaced(whole.freeze())
+}
+
+/// Reads what is left of a body, and answers whether that was all. A client that waits to be asked for the body is not
+/// asked.
+pub(crate) async fn drain(incoming: &mut Incoming, headers: &HeaderMap, idle_ms: u64) -> bool {
+    if incoming.is_end_stream() {
+        return true;
+    }
+    let too_large = |left: &Incoming| left.size_hint().lower() > DRAINED_BYTES_MAX as u64;
+    if headers.contains_key(EXPECT) || too_large(incoming) {
+        return false;
+    }
+    let mut parts = Parts::new(incoming, idle_ms);
+    let mut drained = 0;
+    loop {
+        match parts.next().await {
+            Ok(None) => return true,
+            Ok(Some(part)) if drained + part.len() <= DRAINED_BYTES_MAX => drained += part.len(),
+            Ok(Some(_)) | Err(_) => return false,
+        }
+    }
 }
 
 #[cfg(test)]

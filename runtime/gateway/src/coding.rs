@@ -1,4 +1,4 @@
-//! Content codings: gzip and deflate in, gzip out.
+//! Content codings: gzip and deflate, in and out.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use flate2::write::GzEncoder;
+use flate2::write::{GzEncoder, ZlibEncoder};
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, VARY};
 
@@ -23,6 +23,20 @@ pub(crate) const INLINE_BYTES_MAX: usize = 256 << 10;
 enum Coding {
     Gzip,
     Deflate,
+}
+
+impl Coding {
+    fn named(name: &str) -> Option<Coding> {
+        let codings = [Coding::Gzip, Coding::Deflate];
+        codings.into_iter().find(|coding| coding.name().eq_ignore_ascii_case(name))
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Coding::Gzip => "gzip",
+            Coding::Deflate => "deflate",
+        }
+    }
 }
 
 /// Undoes the body's content coding.
@@ -46,12 +60,11 @@ pub(crate) async fn inflate(
 fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, Failure> {
     let Some(value) = headers.get(CONTENT_ENCODING) else { return Ok(None) };
     let name = value.to_str().unwrap_or("?").trim();
-    match name {
-        _ if name.is_empty() || name.eq_ignore_ascii_case("identity") => Ok(None),
-        _ if name.eq_ignore_ascii_case("gzip") => Ok(Some(Coding::Gzip)),
-        _ if name.eq_ignore_ascii_case("deflate") => Ok(Some(Coding::Deflate)),
-        _ => Err(Failure::unsupported_type("Content-Encoding must be gzip, deflate or identity")),
+    if name.is_empty() || name.eq_ignore_ascii_case("identity") {
+        return Ok(None);
     }
+    let unknown = "Content-Encoding must be gzip, deflate or identity";
+    Coding::named(name).map(Some).ok_or_else(|| Failure::unsupported_type(unknown))
 }
 
 fn inflated(
@@ -73,20 +86,19 @@ fn inflated(
     Ok(plain.into())
 }
 
-/// Packs the answer with gzip if the client takes it and it is worth it.
+/// Packs the answer if the client takes it so and it is worth it.
 pub(crate) async fn deflate(accept: Option<HeaderValue>, reply: Reply) -> Result<Reply, Failure> {
     let len = reply.body().len();
-    if len <= COMPRESSED_BYTES_MIN || !accept.is_some_and(|accept| takes_gzip(&accept)) {
-        return Ok(reply);
-    }
+    let coding = accept.filter(|_| len > COMPRESSED_BYTES_MIN).and_then(|accept| chosen(&accept));
+    let Some(coding) = coding else { return Ok(reply) };
     let (mut head, payload) = reply.into_parts();
-    let work = move || packed(payload.chunks());
+    let work = move || packed(coding, payload.chunks());
     let packed = if len <= INLINE_BYTES_MAX {
         work()
     } else {
         tokio::task::spawn_blocking(work).await.map_err(Failure::internal)?
     };
-    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     head.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
     Ok(Reply::from_parts(head, packed.map_err(Failure::internal)?.into()))
 }
@@ -96,47 +108,61 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Option<HeaderValue> {
     headers.get(ACCEPT_ENCODING).cloned()
 }
 
-fn takes_gzip(accept: &HeaderValue) -> bool {
-    let Ok(text) = accept.to_str() else { return false };
-    text.split(',').any(|item| {
+/// The coding that the client likes best; gzip of two that it likes the same.
+fn chosen(accept: &HeaderValue) -> Option<Coding> {
+    let mut best = None;
+    for item in accept.to_str().ok()?.split(',') {
         let mut parts = item.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
-        let refused =
-            parts.filter_map(|part| part.strip_prefix("q=")).any(|q| q.parse() == Ok(0.0));
-        is_gzip && !refused
-    })
+        let Some(coding) = parts.next().and_then(Coding::named) else { continue };
+        let weight = parts.find_map(|part| part.strip_prefix("q="));
+        let weight = weight.map_or(1.0, |text| text.parse().unwrap_or(0.0));
+        let better = best.is_none_or(|(than, other)| {
+            weight > than || weight == than && other == Coding::Deflate
+        });
+        if weight > 0.0 && better {
+            best = Some((weight, coding));
+        }
+    }
+    best.map(|(_, coding)| coding)
 }
 
-fn packed(chunks: &VecDeque<Bytes>) -> std::io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    for chunk in chunks {
-        encoder.write_all(chunk)?;
+fn packed(coding: Coding, chunks: &VecDeque<Bytes>) -> std::io::Result<Vec<u8>> {
+    fn write(mut encoder: impl Write, chunks: &VecDeque<Bytes>) -> std::io::Result<()> {
+        chunks.iter().try_for_each(|chunk| encoder.write_all(chunk))
     }
-    encoder.finish()
+    match coding {
+        Coding::Gzip => {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            write(&mut encoder, chunks)?;
+            encoder.finish()
+        }
+        Coding::Deflate => {
+            let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+            write(&mut encoder, chunks)?;
+            encoder.finish()
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use flate2::write::ZlibEncoder;
-
     use super::*;
 
-    fn gzip(bytes: &[u8]) -> Vec<u8> {
-        packed(&VecDeque::from([Bytes::copy_from_slice(bytes)])).unwrap()
+    fn pack(coding: Coding, bytes: &[u8]) -> Vec<u8> {
+        packed(coding, &VecDeque::from([Bytes::copy_from_slice(bytes)])).unwrap()
     }
 
     #[test]
     fn both_codings_inflate() {
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(b"hello").unwrap();
-        let zlib = encoder.finish().unwrap();
-        assert_eq!(inflated(Coding::Deflate, &zlib, "x", 5).unwrap(), "hello");
-        assert_eq!(inflated(Coding::Gzip, &gzip(b"hello"), "x", 5).unwrap(), "hello");
+        for coding in [Coding::Gzip, Coding::Deflate] {
+            let packed = pack(coding, b"hello");
+            assert_eq!(inflated(coding, &packed, "x", 5).unwrap(), "hello");
+        }
     }
 
     #[test]
     fn the_cap_applies_to_what_comes_out() {
-        let bomb = gzip(&vec![0; 1 << 20]);
+        let bomb = pack(Coding::Gzip, &vec![0; 1 << 20]);
         assert!(bomb.len() < 10_000);
         let status = |max| {
             inflated(Coding::Gzip, &bomb, "body_bytes_max", max).map_err(|f| f.status.as_u16())
@@ -149,9 +175,21 @@ mod tests {
     }
 
     #[test]
-    fn gzip_only_for_those_who_ask() {
-        let takes = |text| takes_gzip(&HeaderValue::from_static(text));
-        assert!(takes("gzip") && takes("deflate, GZIP;q=0.5") && takes("br,gzip"));
-        assert!(!takes("deflate") && !takes("gzip;q=0") && !takes("*") && !takes(""));
+    fn the_client_chooses() {
+        let takes = |text| chosen(&HeaderValue::from_static(text)).map(Coding::name);
+        let cases = [
+            ("gzip", Some("gzip")),
+            ("deflate, gzip", Some("gzip")),
+            ("deflate, GZIP;q=0.5", Some("deflate")),
+            ("br,gzip", Some("gzip")),
+            ("gzip;q=0, deflate;q=0.1", Some("deflate")),
+            ("gzip;q=0", None),
+            ("gzip;q=x", None),
+            ("*", None),
+            ("", None),
+        ];
+        for (text, wanted) in cases {
+            assert_eq!(takes(text), wanted, "{text}");
+        }
     }
 }

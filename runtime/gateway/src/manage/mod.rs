@@ -25,7 +25,7 @@ const JSON_BYTES_MAX: u64 = 256 << 10;
 pub(crate) async fn handle(
     at: Exchange<'_>,
     route: Route<'_>,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     match route {
         Route::ListOwn => Ok(models::list(at)),
@@ -82,7 +82,10 @@ fn no_query(at: Exchange<'_>) -> Result<(), Failure> {
 }
 
 /// A JSON body.
-async fn json_body<T: DeserializeOwned>(at: Exchange<'_>, body: Incoming) -> Result<T, Failure> {
+async fn json_body<T: DeserializeOwned>(
+    at: Exchange<'_>,
+    body: &mut Incoming,
+) -> Result<T, Failure> {
     no_query(at)?;
     let parts = Parts::new(body, at.app.config.body_idle_ms);
     let held = body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &at.app.budget).await?;

@@ -250,7 +250,7 @@ pub(super) async fn set_alias(
     at: Exchange<'_>,
     model: &str,
     alias: &str,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -293,7 +293,7 @@ pub(super) async fn show_sharing(at: Exchange<'_>, model: &str) -> Result<Reply,
 pub(super) async fn set_sharing(
     at: Exchange<'_>,
     model: &str,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     at.caller.require(Scope::Publish)?;
     let key = key(at, model)?;

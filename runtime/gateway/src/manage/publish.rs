@@ -39,7 +39,7 @@ pub(super) async fn publish(
     at: Exchange<'_>,
     model: &str,
     version: &str,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Reply, Failure> {
     at.caller.require(Scope::Publish)?;
     let model: ModelName = segment(model)?;
@@ -89,7 +89,7 @@ fn kind(at: Exchange<'_>) -> Result<Kind, Failure> {
     }
 }
 
-async fn read(at: Exchange<'_>, incoming: Incoming) -> Result<body::Held, Failure> {
+async fn read(at: Exchange<'_>, incoming: &mut Incoming) -> Result<body::Held, Failure> {
     let config = &at.app.config;
     let upload_bytes_max = at.app.predictor.limits(&at.caller.tenant).upload_bytes_max;
     let (limit, max) = if upload_bytes_max <= config.bundle_bytes_max {

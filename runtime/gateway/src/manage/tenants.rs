@@ -117,7 +117,7 @@ pub(super) async fn limits(at: Exchange<'_>, tenant: &str) -> Result<Reply, Fail
 pub(super) async fn set_limits(
     at: Exchange<'_>,
     tenant: &str,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     // A tenant may know that it cannot raise its own limits, and nothing about another's.
     let tenant = at.caller.may_see(tenant)?;
@@ -147,7 +147,7 @@ pub(super) async fn list(at: Exchange<'_>) -> Result<Reply, Failure> {
 }
 
 /// `POST /api/v1/tenants`
-pub(super) async fn create(at: Exchange<'_>, body: Incoming) -> Result<Reply, Failure> {
+pub(super) async fn create(at: Exchange<'_>, body: &mut Incoming) -> Result<Reply, Failure> {
     #[derive(Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Tenant {
@@ -205,7 +205,7 @@ pub(super) async fn keys(at: Exchange<'_>, tenant: &str) -> Result<Reply, Failur
 pub(super) async fn create_key(
     at: Exchange<'_>,
     tenant: &str,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -70,7 +70,7 @@ pub(super) async fn offset(at: Exchange<'_>, upload: &str) -> Result<Reply, Fail
 pub(super) async fn append(
     at: Exchange<'_>,
     upload: &str,
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Reply, Failure> {
     let id = own_upload(at, upload)?;
     no_query(at)?;

@@ -8,7 +8,7 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use innkeeper_catalog::Scope;
 use innkeeper_predict::{Deployment, Prediction, Request};
-use innkeeper_tensor::Signature;
+use innkeeper_tensor::{Signature, TensorSpec};
 
 use super::request::{self, Infer, Wanted};
 use super::response::{self, Form, Head};
@@ -31,7 +31,7 @@ const BODY_BYTES_MAX: &str = "body_bytes_max";
 pub(crate) async fn infer(
     at: Exchange<'_>,
     target: Target<'_>,
-    incoming: Incoming,
+    incoming: &mut Incoming,
     entry: &mut Entry,
 ) -> Result<Reply, Failure> {
     let headers = &at.parts.headers;
@@ -111,12 +111,15 @@ async fn decode(
     Ok(offload(json_len, move || request::decode(&body, header_len)).await??)
 }
 
-/// Finds out before the prediction what could not be answered after it.
+/// Finds out before the prediction what could not be answered after it. Whether an optional output comes that nobody
+/// asked for is not known yet.
 fn check_forms(signature: &Signature, form: &OwnedForm) -> Result<(), Bad> {
-    let is_wanted =
-        |name: &str| form.wanted.is_empty() || form.wanted.iter().any(|w| w.name == name);
+    let is_sure = |output: &TensorSpec| match &form.wanted[..] {
+        [] => !output.optional,
+        wanted => wanted.iter().any(|wanted| wanted.name == output.name),
+    };
     let as_form = form.borrowed();
-    for output in signature.outputs.iter().filter(|output| is_wanted(&output.name)) {
+    for output in signature.outputs.iter().filter(|output| is_sure(output)) {
         let has_json_form =
             !matches!(output.dtype, innkeeper_tensor::DType::Fp16 | innkeeper_tensor::DType::Bf16);
         if !has_json_form && !as_form.is_binary(&output.name) {
@@ -147,10 +150,7 @@ async fn encode(
         };
         response::encode(&head, &prediction.outputs, &form.borrowed())
     });
-    // The request was fine; it is the answer that cannot be given as it was asked for.
-    let encoded = encoded.await?.map_err(|bad| {
-        Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "no_json_form", bad.to_string())
-    })?;
+    let encoded = encoded.await??;
     let content_type = if encoded.header_len.is_some() { OCTETS } else { JSON };
     let mut reply = with_type(StatusCode::OK, content_type, encoded.chunks.into());
     if let Some(len) = encoded.header_len {
