@@ -1,1 +1,65 @@
-//! The client libraries that callers have.
+//! The client libraries that callers have, unmodified, against a real server. What each does is in `tests/clients`.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::harness::root;
+use crate::protocol::world;
+
+/// The Python of an environment with the libraries in it, made with pip where it is missing.
+fn python() -> &'static PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let folder = root().join("target/venv");
+        let python = folder.join("bin/python");
+        let wanted = std::fs::read(root().join("tests/clients/requirements.txt")).unwrap();
+        // Copied there last, so that an environment that was left half made is made again.
+        let made = folder.join("requirements.txt");
+        if std::fs::read(&made).is_ok_and(|installed| installed == wanted) {
+            return python;
+        }
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).current_dir(root()).output();
+            let output = output.unwrap_or_else(|error| panic!("{program} does not run: {error}"));
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{program} {arguments:?}: {text}");
+        };
+        run("python3", &["-m", "venv", "target/venv"]);
+        let install = ["-m", "pip", "install", "--quiet", "-r", "tests/clients/requirements.txt"];
+        run(python.to_str().unwrap(), &install);
+        std::fs::write(made, wanted).unwrap();
+        python
+    })
+}
+
+/// Runs a script of `tests/clients`, which prints a line for each thing it tried.
+fn run(script: &str) {
+    let world = world();
+    let output = Command::new(python())
+        .arg(root().join("tests/clients").join(script))
+        .env("INNKEEPER_URL", &world.server.url)
+        .env("ACME_KEY", &world.acme.key)
+        .env("FRIEND_KEY", &world.friend.key)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{}\n{}", said[0], said[1]);
+}
+
+#[test]
+fn tritonclient_works() {
+    run("triton_http.py");
+}
+
+#[test]
+fn tritonclient_with_asyncio_works() {
+    run("triton_aio.py");
+}
+
+#[test]
+fn the_kserve_client_works() {
+    run("kserve_rest.py");
+}
