@@ -35,7 +35,12 @@ pub(super) fn start(settings: &LogSettings) -> Result<()> {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as on a full disk, must not take the process with it: telling of that on the same
+    // standard error would.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let started = if json {
         lines.json().flatten_event(true).with_current_span(false).try_init()
     } else {
