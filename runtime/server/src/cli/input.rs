@@ -168,7 +168,7 @@ fn source(text: &str) -> Result<String> {
 }
 
 fn parse(text: &str) -> Result<Value> {
-    serde_json::from_str(text).context("this is not JSON")
+    serde_json::from_str(&values::quoted(text)).context("this is not JSON")
 }
 
 fn short(text: &str) -> String {

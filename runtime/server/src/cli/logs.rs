@@ -41,5 +41,5 @@ fn readable(line: &Value) -> String {
     let time = output::time(line["time_ms"].as_i64().unwrap_or_default());
     let [level, version, request, message] =
         ["level", "version", "request_id", "message"].map(|key| text(&line[key]));
-    format!("{time} {level:5} {version} {request} {message}")
+    format!("{time} {level:5} {version} {request} {}", output::one_line(&message))
 }

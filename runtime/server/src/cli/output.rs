@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Writes to standard output. A reader that has gone, such as `head`, is no error.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush());
 }
 
 /// As [`print`], with a line's end.
@@ -18,7 +18,30 @@ pub(super) fn line(text: &str) {
 
 /// Says on standard error why the command ends.
 pub(super) fn error(error: &anyhow::Error) {
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    let _ = writeln!(std::io::stderr(), "error: {}", harmless(&format!("{error:#}")));
+}
+
+/// The text with its control characters escaped, but for the ends of lines: a model's words must not move the cursor
+/// or change the colours of whoever reads them.
+fn harmless(text: &str) -> String {
+    escaped(text, |char| !matches!(char, '\n' | '\t'))
+}
+
+/// The text with every control character escaped, so that it is one line.
+pub(super) fn one_line(text: &str) -> String {
+    escaped(text, |_| true)
+}
+
+fn escaped(text: &str, also: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() && also(char) {
+            out.extend(char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }
 
 /// Columns as wide as they need to be, under a head.
@@ -104,6 +127,13 @@ mod tests {
     fn columns_line_up() {
         let rows = [vec!["a".into(), "1".into()], vec!["längst".into(), "22".into()]];
         assert_eq!(table(&["NAME", "N"], &rows), "NAME    N\na       1\nlängst  22\n");
+    }
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        let text = "a\n\tb\u{1b}[31m\r\u{9b}\u{fc}";
+        assert_eq!(harmless(text), "a\n\tb\\u{1b}[31m\\r\\u{9b}\u{fc}");
+        assert_eq!(one_line(text), "a\\n\\tb\\u{1b}[31m\\r\\u{9b}\u{fc}");
     }
 
     #[test]

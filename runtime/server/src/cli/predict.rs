@@ -75,7 +75,7 @@ fn columns(tensor: &Tensor) -> usize {
 
 fn cell(value: &Value) -> String {
     match value {
-        Value::String(text) => text.clone(),
+        Value::String(text) => output::one_line(text),
         Value::Number(number) if number.is_f64() => {
             let value = number.as_f64().unwrap_or(f64::NAN);
             let small = value != 0.0 && !(1e-4..1e7).contains(&value.abs());

@@ -144,7 +144,7 @@ fn expected(path: &Path) -> Result<Vec<Named>> {
     }
     let doing = || format!("{} is no answer to an inference request", path.display());
     let text = fs::read_to_string(path).with_context(doing)?;
-    let answer: Answer = serde_json::from_str(&text).with_context(doing)?;
+    let answer: Answer = serde_json::from_str(&values::quoted(&text)).with_context(doing)?;
     let named = |tensor: WireTensor| {
         tensor.tensor().map(|decoded| Named { name: tensor.name, tensor: decoded })
     };

@@ -1,5 +1,7 @@
 //! Tensors as people write and read them: nested JSON arrays in, JSON values out.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 use innkeeper_tensor::{Buffer, DType, RANK_MAX, Shape, Tensor, bf16, f16};
 use serde_json::{Number, Value};
@@ -86,10 +88,19 @@ fn append(dtype: DType, value: &Value, bytes: &mut Vec<u8>) -> Option<()> {
         DType::Int16 => integer!(i16),
         DType::Int32 => integer!(i32),
         DType::Int64 => integer!(i64),
-        DType::Fp16 => bytes.extend_from_slice(&f16::from_f64(value.as_f64()?).to_le_bytes()),
-        DType::Bf16 => bytes.extend_from_slice(&bf16::from_f64(value.as_f64()?).to_le_bytes()),
-        DType::Fp32 => bytes.extend_from_slice(&(value.as_f64()? as f32).to_le_bytes()),
-        DType::Fp64 => bytes.extend_from_slice(&value.as_f64()?.to_le_bytes()),
+        DType::Fp16 => {
+            let half = f16::from_f64(real(value)?);
+            bytes.extend_from_slice(&fitting(half, half.is_infinite(), value)?.to_le_bytes());
+        }
+        DType::Bf16 => {
+            let half = bf16::from_f64(real(value)?);
+            bytes.extend_from_slice(&fitting(half, half.is_infinite(), value)?.to_le_bytes());
+        }
+        DType::Fp32 => {
+            let single = real(value)? as f32;
+            bytes.extend_from_slice(&fitting(single, single.is_infinite(), value)?.to_le_bytes());
+        }
+        DType::Fp64 => bytes.extend_from_slice(&real(value)?.to_le_bytes()),
         DType::Bytes => {
             let text = value.as_str()?.as_bytes();
             bytes.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
@@ -99,7 +110,44 @@ fn append(dtype: DType, value: &Value, bytes: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// The elements as JSON values, in order. What JSON has no number for becomes a string: "NaN", "inf".
+/// What JSON has no number for, as Python and JavaScript write it.
+const TOKENS: [(&str, f64); 3] =
+    [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
+
+/// A number, or the name of one of [`TOKENS`].
+fn real(value: &Value) -> Option<f64> {
+    let named = |text| TOKENS.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+    value.as_f64().or_else(|| value.as_str().and_then(named))
+}
+
+/// The narrower number, unless it is infinite and the value it was made of is not.
+fn fitting<T>(number: T, is_infinite: bool, value: &Value) -> Option<T> {
+    (!is_infinite || value.is_string()).then_some(number)
+}
+
+/// The text with every token of [`TOKENS`] outside of strings as a string, so that it is JSON.
+pub(super) fn quoted(text: &str) -> Cow<'_, str> {
+    if !TOKENS.iter().any(|(name, _)| text.contains(name)) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut in_string, mut escaped) = (text, false, false);
+    while let Some(first) = rest.chars().next() {
+        let token = TOKENS.iter().find(|(name, _)| !in_string && rest.starts_with(name));
+        if let Some((name, _)) = token {
+            out.push_str(&format!("\"{name}\""));
+            rest = &rest[name.len()..];
+            continue;
+        }
+        in_string ^= first == '"' && !escaped;
+        escaped = in_string && first == '\\' && !escaped;
+        out.push(first);
+        rest = &rest[first.len_utf8()..];
+    }
+    out.into()
+}
+
+/// The elements as JSON values, in order. What JSON has no number for becomes a string: "NaN", "-Infinity".
 pub(super) fn elements(tensor: &Tensor) -> Vec<Value> {
     macro_rules! of {
         ($type:ty, $value:expr) => {{
@@ -139,7 +187,12 @@ fn short(value: f32) -> Value {
 }
 
 fn float(value: f64) -> Value {
-    Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number)
+    let named = || match value {
+        f64::INFINITY => "Infinity",
+        f64::NEG_INFINITY => "-Infinity",
+        _ => "NaN",
+    };
+    Number::from_f64(value).map_or_else(|| Value::String(named().to_owned()), Value::Number)
 }
 
 #[cfg(test)]
@@ -174,6 +227,19 @@ mod tests {
     }
 
     #[test]
+    fn what_json_has_no_number_for_has_a_name() {
+        let text = r#"{"NaN \" NaN": [NaN, -Infinity,Infinity], "\\": "Infinity"}"#;
+        let value: Value = serde_json::from_str(&quoted(text)).unwrap();
+        let names = json!(["NaN", "-Infinity", "Infinity"]);
+        assert_eq!(value, json!({ "NaN \" NaN": names, "\\": "Infinity" }));
+        for dtype in [DType::Fp16, DType::Bf16, DType::Fp32, DType::Fp64] {
+            let tensor = nested("X", dtype, &names).unwrap();
+            assert_eq!(Value::Array(elements(&tensor)), names, "{dtype:?}");
+        }
+        assert!(nested("X", DType::Int32, &names).is_err());
+    }
+
+    #[test]
     fn nesting_is_the_shape() {
         let shape = |value: Value| {
             nested("X", DType::Fp32, &value).map(|tensor| tensor.shape().dims().to_vec())
@@ -196,6 +262,8 @@ mod tests {
             (DType::Uint8, json!([1, 256]), "X[1] is 256; wanted a value of UINT8"),
             (DType::Int64, json!([1.5]), "X[0] is 1.5"),
             (DType::Fp32, json!(["a"]), "X[0] is \"a\""),
+            (DType::Fp32, json!([1e39]), "wanted a value of FP32"),
+            (DType::Fp16, json!([1e5]), "wanted a value of FP16"),
             (DType::Bool, json!([1]), "wanted a value of BOOL"),
             (DType::Bytes, json!([null]), "X[0] is null"),
         ];
