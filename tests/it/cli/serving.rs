@@ -94,13 +94,13 @@ fn the_configuration_is_told_and_checked() {
         ("[server]\nport = 8000\n", "port"),
         ("[sever]\nhttp = \"127.0.0.1:0\"\n", "sever"),
         ("[server]\nhttp = 8000\n", "line 2"),
-        ("[server]\nhttp = \"everywhere\"\n", "everywhere"),
         ("[server\n", "toml"),
     ];
     for (text, named) in cases {
         shell.write("wrong.toml", text.as_bytes());
         shell.run("serve --config wrong.toml").fails(2, &["wrong.toml", named]);
     }
+    shell.run("serve --http everywhere").fails(2, &["everywhere", "IP:PORT"]);
     shell.run("serve --config absent.toml").fails(2, &["absent.toml"]);
     assert!(!folder.path().join("innkeeper-data").exists(), "nothing is made before all is right");
 }
