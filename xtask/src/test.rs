@@ -47,7 +47,10 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         let tests = action()?;
         sum = added(sum, tests);
     }
-    println!("\n{} passed, {} failed, {} ignored", sum.passed, sum.failed, sum.ignored);
+    if sum.ignored > 0 {
+        bail!("{} tests are ignored; a test runs, or it is not there", sum.ignored);
+    }
+    println!("\n{} passed, {} failed", sum.passed, sum.failed);
     Ok(())
 }
 
