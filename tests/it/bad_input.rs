@@ -16,6 +16,7 @@ use super::wire::{Next, Wire, request};
 const CONFIG: &str = "
     [limits]
     load_ms_max = 700
+    tensor_bytes_max = 33554432
     upload_bytes_max = 2097152
     body_bytes_max = 65536
     [deploy]
@@ -29,15 +30,18 @@ type Row = (&'static str, Vec<u8>, u16, &'static str);
 
 /// Publishes each, which must fail as it says and leave nothing.
 fn refuse(tenant: &Client, kind: &str, rows: Vec<Row>) {
+    let mut wrong = Vec::new();
     for (what, bytes, status, text) in rows {
         let path = "/api/v1/models/bad/versions/1?alias=stable";
         let answer = tenant.send("POST", path, &[("content-type", kind)], &bytes);
-        assert_eq!(answer.status, status, "{what}: {}", answer.text());
-        assert!(answer.error().contains(text), "{what}: {}", answer.error());
-        assert!(answer.error().len() < 2_000, "{what}: {}", answer.error());
-        assert!(answer.json()["code"].is_string(), "{what}: {}", answer.text());
+        let says = answer.error();
+        let right = answer.status == status && says.contains(text) && says.len() < 2_000;
+        if !right || !answer.json()["code"].is_string() {
+            wrong.push(format!("{what}: wanted {status} {text:?}: {} {says}", answer.status));
+        }
         tenant.get("/api/v1/models/bad").expect_status(404);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// The server still takes what is good.
@@ -130,7 +134,11 @@ fn components_that_are_none() {
     let middle = changed.len() / 2;
     changed[middle..middle + 64].fill(0xff);
     let locals = format!("(func (local {}))", "i32 ".repeat(40_000));
-    let nested = format!("{}{}", "(component ".repeat(300), ")".repeat(300));
+    let nested = (0..300).fold(b"\0asm\x0d\0\x01\0".to_vec(), |inner, _| {
+        let mut outer = b"\0asm\x0d\0\x01\0".to_vec();
+        section(4, &inner, &mut outer);
+        outer
+    });
     let rows: Vec<Row> = vec![
         ("nothing", vec![], 422, "not a WebAssembly component"),
         ("a text", b"#!/bin/sh\nrm -rf /\n".to_vec(), 422, "do not begin with \\0asm"),
@@ -157,7 +165,7 @@ fn components_that_are_none() {
         ),
         ("40,000 locals", module(&locals), 422, "locals_max of 2000: 40000"),
         ("too many functions", module(&"(func)".repeat(100_001)), 422, "functions_max of 100000"),
-        ("components in components", wat::parse_str(nested).unwrap(), 422, "nested_max of 200"),
+        ("components in components", nested, 422, "nested_max of 200"),
         ("types that double", swelling_types(), 422, "not a valid component"),
         ("too large", vec![0; 2_097_153], 413, "upload_bytes_max of 2097152"),
     ];
@@ -317,7 +325,7 @@ fn manifests_that_lie() {
     let rows: Vec<Row> = vec![
         ("no JSON", around(digits, b"\x7fELF"), 400, "manifest.json does not read"),
         ("no UTF-8", around(digits, b"{\"innkeeper\":1,\"name\":\"\xff\"}"), 400, "does not read"),
-        ("deep JSON", around(digits, deep.as_bytes()), 400, "recursion limit"),
+        ("deep JSON", around(digits, deep.as_bytes()), 400, "does not read"),
         ("a huge manifest", around(digits, &vec![b' '; 1 << 20 | 1]), 413, "manifest_bytes_max"),
         (
             "no format",
@@ -761,8 +769,8 @@ fn bodies_that_do_not_read() {
     let large = format!("{{\"version\":\"{}\"}}", "x".repeat(300 << 10));
     let alias = "/api/v1/models/m/aliases/a";
     let cases: [(&Client, &str, &str, &str, u16, &str); 13] = [
-        (&tenant, "PUT", alias, "", 400, "does not read"),
-        (&tenant, "PUT", alias, "nothing", 400, "does not read"),
+        (&tenant, "PUT", alias, "", 400, "JSON object"),
+        (&tenant, "PUT", alias, "nothing", 400, "JSON object"),
         (&tenant, "PUT", alias, &deep, 400, "does not read"),
         (&tenant, "PUT", alias, &large, 413, "json_bytes_max"),
         (&tenant, "PUT", alias, r#"{"version":"1","x":1}"#, 400, "unknown field `x`"),
@@ -812,6 +820,7 @@ fn uploads_that_end_otherwise() {
         ));
         let chunk = [b"40000\r\n".as_slice(), &[0; 0x40000], b"\r\n"].concat();
         (0..9).for_each(|_| wire.send(&chunk));
+        wire.send(b"0\r\n\r\n");
         expect_too_large(wire.answer());
     }
 

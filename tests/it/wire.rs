@@ -10,7 +10,7 @@ use super::harness::{Answer, Client};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     /// What came and was not taken yet.
     unread: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Wire {
 
 /// How a connection went on.
 #[derive(Debug)]
-pub enum Next {
+pub(crate) enum Next {
     /// With an answer.
     Answer(Answer),
     /// It ended.
@@ -28,7 +28,13 @@ pub enum Next {
 }
 
 /// The text of a request.
-pub fn request(key: &str, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(
+    key: &str,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &[u8],
+) -> Vec<u8> {
     let mut text = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
     if !key.is_empty() {
         text += &format!("authorization: Bearer {key}\r\n");
@@ -44,30 +50,30 @@ pub fn request(key: &str, method: &str, path: &str, headers: &[&str], body: &[u8
 
 impl Wire {
     /// A new connection to the client's server.
-    pub fn open(client: &Client) -> Wire {
+    pub(crate) fn open(client: &Client) -> Wire {
         Wire::connect(&client.url).unwrap()
     }
 
     /// A new connection, if the server takes it.
-    pub fn connect(url: &str) -> std::io::Result<Wire> {
+    pub(crate) fn connect(url: &str) -> std::io::Result<Wire> {
         let stream = TcpStream::connect(url.trim_start_matches("http://"))?;
         stream.set_nodelay(true)?;
         Ok(Wire { stream, unread: Vec::new() })
     }
 
     /// Sends bytes, as far as the server takes them: one that has refused need not read on.
-    pub fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
 
     /// Says that nothing more will be sent.
-    pub fn half_close(&mut self) {
+    pub(crate) fn half_close(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// The next answer.
     #[track_caller]
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         match self.next(PATIENCE) {
             Next::Answer(answer) => answer,
             other => panic!("wanted an answer, got {other:?}"),
@@ -75,7 +81,7 @@ impl Wire {
     }
 
     /// What comes next, an answer without a body for `HEAD` excepted.
-    pub fn next(&mut self, within: Duration) -> Next {
+    pub(crate) fn next(&mut self, within: Duration) -> Next {
         let give_up = Instant::now() + within;
         loop {
             if let Some(answer) = self.take() {
