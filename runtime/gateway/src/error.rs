@@ -7,7 +7,7 @@ use hyper::header::{ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFTER, WWW
 use innkeeper_catalog::{CatalogError, Scope};
 use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
-use innkeeper_predict::{Fault, NotFound, PredictError};
+use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
 use serde::Serialize;
 
 use crate::reply::{Reply, json_as};
@@ -198,32 +198,23 @@ impl From<PredictError> for Failure {
                     "the model cannot be loaded; the server's log says why",
                 )
             },
-            PredictError::Guest(guest) => {
-                let usable = guest.leaves_instance_usable();
-                guest_failure(error.fault(), usable, &format!("{guest:?}"), error.to_string())
-            }
+            PredictError::Guest(guest) => guest_failure(guest),
         }
     }
 }
 
-/// A guest's failure. Its type belongs to the sandbox, which this crate does not know: so whose fault it was, whether
-/// the guest itself said no (`usable`: it is as good as before), and the variant's name tell what it was.
-fn guest_failure(fault: Fault, usable: bool, variant: &str, message: String) -> Failure {
+fn guest_failure(guest: &GuestError) -> Failure {
     use StatusCode as S;
-    let say = |status, code| Failure::new(status, code, message.clone());
-    match (fault, usable) {
-        (Fault::Host, _) => Failure::internal(message),
-        (Fault::Load, _) => say(S::SERVICE_UNAVAILABLE, "busy").retry_after_ms(1_000),
-        (Fault::Caller, true) => say(S::UNPROCESSABLE_ENTITY, "refused"),
-        (Fault::Caller, false) => say(S::SERVICE_UNAVAILABLE, "cancelled").retry_after_ms(1_000),
-        (Fault::Plugin, true) => say(S::INTERNAL_SERVER_ERROR, "model_error"),
-        (Fault::Plugin, false) if variant.starts_with("Deadline") => {
-            say(S::GATEWAY_TIMEOUT, "deadline")
-        }
-        (Fault::Plugin, false) if variant.starts_with("Limit") => {
-            say(S::INTERNAL_SERVER_ERROR, "model_limit")
-        }
-        (Fault::Plugin, false) => say(S::INTERNAL_SERVER_ERROR, "plugin_trap"),
+    let say = |status, code| Failure::new(status, code, guest.to_string());
+    match guest {
+        GuestError::Refused(_) => say(S::UNPROCESSABLE_ENTITY, "refused"),
+        GuestError::Failed(_) => say(S::INTERNAL_SERVER_ERROR, "model_error"),
+        GuestError::Trap(_) => say(S::INTERNAL_SERVER_ERROR, "plugin_trap"),
+        GuestError::Deadline { .. } => say(S::GATEWAY_TIMEOUT, "deadline"),
+        GuestError::Limit { .. } => say(S::INTERNAL_SERVER_ERROR, "model_limit"),
+        GuestError::Cancelled => say(S::SERVICE_UNAVAILABLE, "cancelled").retry_after_ms(1_000),
+        GuestError::Busy => say(S::SERVICE_UNAVAILABLE, "busy").retry_after_ms(1_000),
+        GuestError::Host(_) => Failure::internal(guest),
     }
 }
 
@@ -318,14 +309,15 @@ mod tests {
         check(Bad::new("x"), 400, "bad_request");
         check(PredictError::Mismatch(twice()), 422, "mismatch");
         check(PredictError::BadAnswer(twice()), 500, "model_error");
-        let guest = |fault, usable, name: &str| guest_failure(fault, usable, name, "x".into());
-        check(guest(Fault::Plugin, false, "Trap(\"Limit\")"), 500, "plugin_trap");
-        check(guest(Fault::Plugin, false, "Limit { limit: .. }"), 500, "model_limit");
-        check(guest(Fault::Plugin, false, "Deadline { limit: .. }"), 504, "deadline");
-        check(guest(Fault::Plugin, true, "Failed(..)"), 500, "model_error");
-        check(guest(Fault::Caller, true, "Refused(..)"), 422, "refused");
-        check(guest(Fault::Load, false, "Busy"), 503, "busy");
-        check(guest(Fault::Host, false, "Host(..)"), 500, "internal");
+        let limit = |limit| GuestError::Limit { limit, max: 1 };
+        check(PredictError::Guest(GuestError::Trap("x".into())), 500, "plugin_trap");
+        check(PredictError::Guest(limit("handles_max")), 500, "model_limit");
+        let deadline = GuestError::Deadline { limit: "deadline_ms_max", max: 1 };
+        check(PredictError::Guest(deadline), 504, "deadline");
+        check(PredictError::Guest(GuestError::Failed("x".into())), 500, "model_error");
+        check(PredictError::Guest(GuestError::Refused("x".into())), 422, "refused");
+        check(PredictError::Guest(GuestError::Busy), 503, "busy");
+        check(PredictError::Guest(GuestError::Host("x".into())), 500, "internal");
         check(PredictError::Draining, 503, "draining");
         check(PredictError::Rate { limit: 1, retry_after_ms: 1 }, 429, "rate_limited");
         check(CatalogError::DiskFull, 507, "disk_full");
@@ -341,7 +333,7 @@ mod tests {
     fn what_is_inside_stays_inside() {
         let secret = "/var/lib/innkeeper: SELECT";
         for failure in [
-            check(guest_failure(Fault::Host, false, "Host(..)", secret.into()), 500, "internal"),
+            check(PredictError::Guest(GuestError::Host(secret.into())), 500, "internal"),
             check(PredictError::Load(secret.into()), 500, "model_unavailable"),
             check(DeployError::Host(secret.into()), 500, "internal"),
             check(CatalogError::Damaged { what: secret.into() }, 500, "internal"),

@@ -17,6 +17,8 @@ mod tenant;
 pub use admission::InFlight;
 pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, Loaded, Loader};
 pub use error::{Fault, PredictError};
+/// How a guest can fail, for whoever maps errors and must not know the sandbox.
+pub use innkeeper_sandbox::GuestError;
 pub use limits::{LimitOverrides, Limits};
 pub use logs::{LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
