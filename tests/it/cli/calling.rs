@@ -106,7 +106,7 @@ fn arrays_go_in_and_answers_come_out() {
     // An array of another type is told apart by name and type.
     let pixels = root().join("plugins/digits/samples/held_out_pixels.npy");
     let wrong = shell.run_words(&["predict", "digits", "--input", pixels.to_str().unwrap()]);
-    wrong.fails(1, &["INPUT0", "FP32", "UINT8"]);
+    wrong.fails(1, &["INPUT0 is UINT8, and the model takes FP32", "astype"]);
 }
 
 #[test]

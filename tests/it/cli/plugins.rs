@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use super::Shell;
-use crate::harness::Server;
+use crate::harness::{Server, guest, pack};
 
 #[test]
 fn a_plugin_from_its_first_line_to_its_last() {
@@ -60,7 +60,8 @@ fn served_shown_and_deleted(author: &Shell) {
     assert!(pushed.contains("first-model@1") && pushed.contains("stable"), "{pushed}");
     assert!(pushed.contains(&format!("{}/v2/models/first-model/infer", author.url)), "{pushed}");
     // Again is no mistake, and does nothing.
-    author.run("push first-model/first-model.bundle").ok();
+    let again = author.run("push first-model/first-model.bundle").ok();
+    assert!(again.contains("first-model@1 is served already"), "{again}");
     author.run("push again.bundle --version 2 --alias canary --alias next").ok();
     author.run("push again.bundle --model other").ok();
 
@@ -111,4 +112,30 @@ fn a_version_is_not_overwritten() {
     // An alias for what is not there, and one whose name a version has.
     author.run("alias set m stable 9").fails(3, &["9"]);
     author.run("alias set m 1 1").fails(5, &["1"]);
+}
+
+#[test]
+fn what_the_server_has_is_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let author = Shell::new(folder.path()).with(&server.tenant("acme"));
+    let large: Vec<u8> = (0..9u32 << 20).map(|n| (n ^ n >> 8 ^ n >> 16) as u8).collect();
+    let toml = "name = \"large\"\nversion = \"1\"\n";
+    let component = &guest("plugins/add-one").component;
+    author.write("large.bundle", &pack(component, toml, &[("large.bin", &large)]));
+
+    let first = author.run("push large.bundle");
+    assert!(first.err.contains("sending assets (9.00 MiB)"), "{first:?}");
+    first.ok();
+    let second = author.run("push large.bundle --model other");
+    assert!(!second.err.contains("sending assets"), "{second:?}");
+    second.ok();
+    let usage = author.run("usage --json").json();
+    let stored = usage["usage"]["stored_bytes"].as_u64().unwrap();
+    assert!((9 << 20..10 << 20).contains(&stored), "{usage}");
+    // Another tenant's bytes are none of one's own, and have to be sent.
+    let other = author.with(&server.tenant("other"));
+    let sent = other.run("push large.bundle");
+    assert!(sent.err.contains("sending assets (9.00 MiB)"), "{sent:?}");
+    sent.ok();
 }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use innkeeper_tensor::{DType, Named, Tensor};
 use serde::Deserialize;
 use serde_json::Value;
@@ -39,6 +39,7 @@ pub(super) fn read(texts: &[String], specs: &[Spec]) -> Result<Inputs> {
     for text in texts {
         one(text, specs, &mut inputs).with_context(|| format!("--input {}", short(text)))?;
     }
+    inputs.tensors.iter().try_for_each(|given| check_dtype(given, specs))?;
     Ok(inputs)
 }
 
@@ -137,6 +138,20 @@ fn dtype(name: &str, specs: &[Spec]) -> Result<DType> {
         return Err(Failure::usage(text).into());
     };
     Ok(spec.datatype.parse()?)
+}
+
+/// The server would say the same; only here it is known that an array was read, and how one is converted.
+fn check_dtype(given: &Named, specs: &[Spec]) -> Result<()> {
+    let (name, dtype) = (&given.name, given.tensor.dtype().name());
+    match specs.iter().find(|spec| spec.name == *name) {
+        Some(spec) if spec.datatype != dtype => {
+            bail!(
+                "{name} is {dtype}, and the model takes {}; NumPy converts an array by x.astype(...)",
+                spec.datatype
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn only(specs: &[Spec]) -> Result<&Spec> {

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use innkeeper_deploy::bundle::{Bundle, BundleLimits};
+use serde_json::Value;
 use ureq::http::Method;
 
 use super::args::{Host, Push};
@@ -30,12 +31,13 @@ pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
         return Err(Failure::usage(text).into());
     };
     send_assets(&client, &mut bundle)?;
-    publish(&client, &model, &version, &args.alias, bundle.to_bytes())?;
+    let published = publish(&client, &model, &version, &args.alias, bundle.to_bytes())?;
+    let already = if published["outcome"] == "unchanged" { " already" } else { "" };
     let alias = match &args.alias[..] {
         [] => String::new(),
         aliases => format!(" and stands behind {}", aliases.join(", ")),
     };
-    output::line(&format!("{model}@{version} is served{alias}"));
+    output::line(&format!("{model}@{version} is served{already}{alias}"));
     output::line(&client.url(&format!("/v2/models/{}/infer", segment(&model))));
     Ok(())
 }
@@ -80,7 +82,7 @@ fn publish(
     version: &str,
     aliases: &[String],
     bundle: Vec<u8>,
-) -> Result<()> {
+) -> Result<Value> {
     let mut path = format!("/api/v1/models/{}/versions/{}", segment(model), segment(version));
     for (i, alias) in aliases.iter().enumerate() {
         let separator = if i == 0 { '?' } else { '&' };
@@ -91,5 +93,5 @@ fn publish(
     let answer =
         client.send(Method::POST, &path, &[("content-type", "application/x-tar")], &bundle[..]);
     spinner.finish_and_clear();
-    answer?.success().map(drop)
+    answer?.success()?.json()
 }
