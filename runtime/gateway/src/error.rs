@@ -213,6 +213,9 @@ fn guest_failure(guest: &GuestError) -> Failure {
         GuestError::Deadline { .. } => say(S::GATEWAY_TIMEOUT, "deadline"),
         GuestError::Limit { .. } => say(S::INTERNAL_SERVER_ERROR, "model_limit"),
         GuestError::Cancelled => say(S::SERVICE_UNAVAILABLE, "cancelled").retry_after_ms(1_000),
+        GuestError::NoRoom { .. } => {
+            say(S::SERVICE_UNAVAILABLE, "over_limit").retry_after_ms(1_000)
+        }
         GuestError::Busy => say(S::SERVICE_UNAVAILABLE, "busy").retry_after_ms(1_000),
         GuestError::Host(_) => Failure::internal(guest),
     }

@@ -117,7 +117,9 @@ struct Warm {
 }
 
 /// A prediction that typically takes longer than this goes to the guests' own threads at once.
-pub(crate) const INLINE_US_MAX: u64 = 300;
+const INLINE_US_MAX: u64 = 300;
+/// A call that was only kept waiting by others takes no longer than this.
+const EXPLAINED_US_MAX: u64 = 20_000;
 
 /// When a model that keeps failing is left alone, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,16 +248,20 @@ impl Deployment {
         }
     }
 
-    /// Microseconds that a prediction of this model takes lately.
-    pub(crate) fn typical_us(&self) -> u64 {
-        self.typical_us.load(Ordering::Relaxed)
+    /// Whether a prediction is likely to be over soon, and may run where it was asked for.
+    pub(crate) fn is_quick(&self) -> bool {
+        let long = |loaded: &Loaded| loaded.program.has_long_operations();
+        self.typical_us.load(Ordering::Relaxed) < INLINE_US_MAX
+            && !self.state().loaded.as_ref().is_some_and(long)
     }
 
     pub(crate) fn note_duration(&self, us: u64) {
-        // A busy machine makes single calls look slow that are not, so one of them counts for a few ordinary ones only.
-        let us = us.min(4 * INLINE_US_MAX);
-        let old = self.typical_us();
-        self.typical_us.store((old * 15 + us).div_ceil(16), Ordering::Relaxed);
+        // A busy machine makes single calls look slow that are not: one of them counts for a few ordinary ones only.
+        // What no busy machine explains counts in full, and is not forgotten soon.
+        let us = if us < EXPLAINED_US_MAX { us.min(4 * INLINE_US_MAX) } else { us };
+        let old = self.typical_us.load(Ordering::Relaxed);
+        self.typical_us
+            .store(old.saturating_mul(15).saturating_add(us).div_ceil(16), Ordering::Relaxed);
     }
 
     /// Warm instances, those of `caller` or of all.

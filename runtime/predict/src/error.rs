@@ -86,7 +86,7 @@ impl PredictError {
             | PredictError::Draining
             | PredictError::Breaker { .. } => Fault::Load,
             PredictError::Guest(error) => match error {
-                GuestError::Busy => Fault::Load,
+                GuestError::Busy | GuestError::NoRoom { .. } => Fault::Load,
                 GuestError::Host(_) => Fault::Host,
                 GuestError::Cancelled | GuestError::Refused(_) => Fault::Caller,
                 _ => Fault::Plugin,

@@ -49,6 +49,19 @@ macro_rules! limits {
     };
 }
 
+impl LimitOverrides {
+    /// The first limit that is set and says nothing about one model; such a limit is the tenant's alone.
+    pub fn not_a_models(&self) -> Option<&'static str> {
+        let tenants = [
+            ("upload_bytes_max", self.upload_bytes_max),
+            ("stored_bytes_max", self.stored_bytes_max),
+            ("versions_max", self.versions_max),
+            ("models_max", self.models_max),
+        ];
+        tenants.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
+    }
+}
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

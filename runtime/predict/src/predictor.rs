@@ -10,7 +10,7 @@ use innkeeper_sandbox::{Call, Cancel, Engine, GuestError, Instance, Level, LogSi
 use innkeeper_tensor::{Named, Signature};
 
 use crate::admission::InFlight;
-use crate::deployment::{Breaker, INLINE_US_MAX};
+use crate::deployment::Breaker;
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
@@ -89,7 +89,7 @@ impl Predictor {
             cancel,
         };
         let run = Run { predictor: self.clone(), tenant, deployment, caller, limits, place };
-        let inline = run.deployment.typical_us() < INLINE_US_MAX;
+        let inline = run.deployment.is_quick();
         let answer = self.0.engine.run(run.finish(call), inline).await;
         let answer = answer.ok_or_else(|| GuestError::Host("a host function panicked".into()))?;
         let (deployment, answer) = answer?;

@@ -29,6 +29,16 @@ pub enum GuestError {
         /// Its value.
         max: u64,
     },
+    /// The inputs find no room beside what the same caller's other requests hold; the guest was not asked.
+    #[error(
+        "the inputs do not fit under the limit {limit} of {max} beside what is held already; retry later"
+    )]
+    NoRoom {
+        /// The limit's name.
+        limit: &'static str,
+        /// Its value.
+        max: u64,
+    },
     /// Nobody waits for the answer any more.
     #[error("the call was cancelled")]
     Cancelled,

@@ -1,6 +1,7 @@
 //! A component, compiled and linked, that instances are made of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use wasmtime::Store;
@@ -14,6 +15,7 @@ use crate::{ByteBudget, Cancel, Engine, GuestError, Instance, Seal, artefact};
 pub struct Program {
     engine: Engine,
     pre: PluginPre<State>,
+    long_operations: Arc<AtomicBool>,
 }
 
 /// Sealed code that cannot be used.
@@ -80,12 +82,22 @@ impl Program {
                 .map_err(|_| OpenError::Seal)?;
         let world = |error: wasmtime::Error| OpenError::World(format!("{error:#}"));
         let pre = inner.linker.instantiate_pre(&component).map_err(world)?;
-        Ok(Program { engine: engine.clone(), pre: PluginPre::new(pre).map_err(world)? })
+        Ok(Program {
+            engine: engine.clone(),
+            pre: PluginPre::new(pre).map_err(world)?,
+            long_operations: Arc::default(),
+        })
     }
 
     /// The engine it runs on.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Whether one of its guests has ever asked the host for an operation that takes long. Operations are not
+    /// interrupted, so such guests do not belong on threads that others wait for.
+    pub fn has_long_operations(&self) -> bool {
+        self.long_operations.load(Ordering::Relaxed)
     }
 
     /// A fresh instance that has run the guest's `load`.
@@ -95,7 +107,12 @@ impl Program {
     pub async fn instantiate(&self, setup: Setup) -> Result<Instance, GuestError> {
         let engine = &self.engine.0;
         let (hostcall_bytes, handles) = (setup.limits.hostcall_bytes_max, setup.limits.handles_max);
-        let state = State::new(setup, engine.guest_memory_bytes_max, engine.stack_bytes_max);
+        let state = State::new(
+            setup,
+            engine.guest_memory_bytes_max,
+            engine.stack_bytes_max,
+            Arc::clone(&self.long_operations),
+        );
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(usize::try_from(hostcall_bytes).unwrap_or(usize::MAX));

@@ -78,6 +78,11 @@ impl Manifest {
             return Err(BundleError::Format { got });
         }
         let manifest: Manifest = serde_json::from_slice(text).map_err(wrong)?;
+        if let Some(limit) = manifest.limits.not_a_models() {
+            return Err(BundleError::Manifest(format!(
+                "{limit} is a limit of the tenant, which a model cannot set"
+            )));
+        }
         manifest.check_assets()?;
         Ok(manifest)
     }

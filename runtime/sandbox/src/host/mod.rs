@@ -5,6 +5,7 @@ mod limiter;
 mod tensors;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use innkeeper_kernels::{Cpu, OpError};
@@ -110,6 +111,8 @@ pub(crate) struct State {
     log_bytes: u64,
     /// What of this call's log was over the limit.
     log_bytes_lost: u64,
+    /// Set when the guest asks for an operation that takes long.
+    long_operations: Arc<AtomicBool>,
     current: Current,
     /// Whether a request is being answered, or the guest is being made ready.
     in_request: bool,
@@ -118,7 +121,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(setup: Setup, pool_memory_bytes_max: u64, stack_bytes_max: usize) -> State {
+    pub(crate) fn new(
+        setup: Setup,
+        pool_memory_bytes_max: u64,
+        stack_bytes_max: usize,
+        long_operations: Arc<AtomicBool>,
+    ) -> State {
         let limits = setup.limits;
         let handles = usize::try_from(limits.handles_max).unwrap_or(usize::MAX);
         let mut table = ResourceTable::new();
@@ -138,6 +146,7 @@ impl State {
             log: setup.log,
             log_bytes: 0,
             log_bytes_lost: 0,
+            long_operations,
             current: Current {
                 id: String::new(),
                 parameters: Arc::default(),
@@ -192,11 +201,11 @@ impl State {
             let charge = self
                 .tensor_bytes
                 .charge(tensor.data().len() as u64)
-                .map_err(|over| GuestError::Limit { limit: "tensor_bytes_max", max: over.max })?;
+                .map_err(|over| GuestError::NoRoom { limit: "tensor_bytes_max", max: over.max })?;
             let max = self.limits.handles_max;
             let value = self
                 .push(tensor, Some(Arc::new(charge)))
-                .map_err(|_| GuestError::Limit { limit: "handles_max", max })?;
+                .map_err(|_| GuestError::NoRoom { limit: "handles_max", max })?;
             handles.push(NamedTensor { name, value });
         }
         Ok(handles)

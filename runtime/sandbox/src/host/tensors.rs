@@ -1,5 +1,7 @@
 //! The import `tensors`: every operation checks, charges, and only then computes.
 
+use std::sync::atomic::Ordering;
+
 use innkeeper_kernels::{Backend, Binary, Compare, Op, Reduce, Unary};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
@@ -14,6 +16,9 @@ type Answer = Result<Handle, HostError>;
 /// The multiply-adds that one operation may take. An operation is not interrupted, so this is what keeps a guest from
 /// holding a thread past its deadline: about half a second.
 const OPERATION_COST_MAX: u64 = 1 << 34;
+
+/// From here on an operation may take longer than a tick of the epoch.
+const OPERATION_COST_LONG: u64 = 1 << 22;
 
 impl State {
     fn tensor(&self, handle: &Handle) -> Result<&Tensor, HostError> {
@@ -34,6 +39,9 @@ impl State {
             return Err(HostError::Told(Error::ResourceExhausted(format!(
                 "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
             ))));
+        }
+        if cost > OPERATION_COST_LONG {
+            self.long_operations.store(true, Ordering::Relaxed);
         }
         let charge = self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?;
         let inputs: Vec<&Tensor> = inputs.iter().collect();
