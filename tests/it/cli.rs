@@ -22,6 +22,8 @@ struct Shell {
 /// What a command left behind.
 #[derive(Debug)]
 struct Said {
+    /// For the texts of failures, which show all of this.
+    #[allow(dead_code)]
     line: String,
     code: i32,
     out: String,
