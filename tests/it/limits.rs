@@ -201,7 +201,7 @@ fn tensor_bytes_of_several_requests(tenant: &Tenant, other: &Tenant) {
         (0..2).map(|_| tenant.begin("kept", &told_at_length("spin", &mib))).collect();
     eventually("both hold their inputs", || tenant.usage("tensor_bytes") > 2 << 20);
     let third = told_at_length("ok", &mib);
-    over(&tenant.client.infer("kept", third.clone()), 500, "tensor_bytes_max", max);
+    over(&tenant.client.infer("kept", third.clone()), 503, "tensor_bytes_max", max);
     tenant.number("kept", "ok", None);
     other.client.infer("kept", third.clone()).expect_status(200);
     drop(sockets);

@@ -24,6 +24,7 @@ mod v2;
 mod body;
 mod coding;
 mod error;
+mod linger;
 mod query;
 mod reply;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,7 @@ use crate::app::App;
 use crate::body::Budget;
 use crate::gate::Gate;
 use crate::journal::Ids;
+use crate::linger::Lingering;
 
 /// Connections over the limit that are told so at one time; others over it are closed without a word.
 const TURNED_AWAY_MAX: usize = 64;
@@ -164,9 +166,20 @@ impl Connections {
     /// One connection, to its end.
     async fn run(mut self, stream: TcpStream, _permit: OwnedSemaphorePermit) {
         let app = self.app;
-        let service = service_fn(move |request| Arc::clone(&app).answer(request));
-        let mut connection =
-            std::pin::pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let linger = Arc::new(AtomicBool::new(false));
+        let socket = TokioIo::new(Lingering::new(stream, Arc::clone(&linger)));
+        let service = service_fn(move |request| {
+            let (app, linger) = (Arc::clone(&app), Arc::clone(&linger));
+            async move {
+                let reply = app.answer(request).await;
+                // Whoever is told that this is the end may not have sent everything yet.
+                if reply.as_ref().is_ok_and(|reply| reply.headers().contains_key(CONNECTION)) {
+                    linger.store(true, Ordering::Relaxed);
+                }
+                reply
+            }
+        });
+        let mut connection = std::pin::pin!(self.http.serve_connection(socket, service));
         let ended = loop {
             tokio::select! {
                 biased;

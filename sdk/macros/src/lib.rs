@@ -53,9 +53,19 @@ mod tests {
         };
         let place = "#[model] stands on `impl Model for YourType`";
         check(quote!(impl Model for Digits {}), Ok("Digits"));
-        check(quote!(struct Digits;), Err(place));
+        check(
+            quote!(
+                struct Digits;
+            ),
+            Err(place),
+        );
         check(quote!(impl Digits {}), Err(place));
         let parameters = "a model that is exported has no parameters";
-        check(quote!(impl<T> Model for Digits<T> {}), Err(parameters));
+        check(
+            quote!(
+                impl<T> Model for Digits<T> {}
+            ),
+            Err(parameters),
+        );
     }
 }

@@ -28,6 +28,7 @@ use anyhow::Result;
 pub fn run(config: Config) -> Result<ExitCode> {
     config.check()?;
     log::start(&config.log)?;
+    raise_open_files();
     runtime()?.block_on(async {
         let server = Server::start(config, StartOptions::of_this_program()?).await?;
         server.announce();
@@ -36,4 +37,14 @@ pub fn run(config: Config) -> Result<ExitCode> {
             Drained::Cut => ExitCode::FAILURE,
         })
     })
+}
+
+/// Lets the process have as many files and sockets open as the system allows it at all: by default that is often 1,024,
+/// far below the connections that a server may hold.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, ?current, "the number of open files stays as it is");
+    }
 }

@@ -1,0 +1,144 @@
+//! Closing a connection so that its last answer arrives.
+//!
+//! A socket that is closed with bytes unread is reset, and the reset can overtake the answer: a client that still sends
+//! a body too large would see a broken pipe instead of the 413. So the sending side is closed first, and what still
+//! comes is read and thrown away for a moment (RFC 9112, section 9.6).
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// For how long a connection is listened to that was answered for the last time.
+const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How much of what it still sends is thrown away.
+const LINGER_BYTES_MAX: usize = 64 << 20;
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// A socket that lingers when it is shut down, if it was told to.
+pub(crate) struct Lingering {
+    socket: TcpStream,
+    wanted: Arc<AtomicBool>,
+    state: State,
+}
+
+enum State {
+    Open,
+    /// The sending side is closed; what comes until then, or so many bytes, is thrown away.
+    Discarding {
+        until: Pin<Box<Sleep>>,
+        bytes_left: usize,
+    },
+}
+
+impl Lingering {
+    /// This socket; it lingers if `wanted` is set by the time that it is shut down.
+    pub(crate) fn new(socket: TcpStream, wanted: Arc<AtomicBool>) -> Lingering {
+        Lingering { socket, wanted, state: State::Open }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if matches!(this.state, State::Open) {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(context))?;
+            if !this.wanted.load(Ordering::Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+            let until = Box::pin(sleep(LINGER_TIME));
+            this.state = State::Discarding { until, bytes_left: LINGER_BYTES_MAX };
+        }
+        let State::Discarding { until, bytes_left } = &mut this.state else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut chunk = [0; CHUNK_BYTES];
+        while *bytes_left > 0 && until.as_mut().poll(context).is_pending() {
+            let mut buffer = ReadBuf::new(&mut chunk);
+            // An error or the end of what the client sends: there is nothing left to wait for.
+            match ready!(Pin::new(&mut this.socket).poll_read(context, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => {
+                    *bytes_left = bytes_left.saturating_sub(buffer.filled().len());
+                }
+                _ => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What a client sees that sends far more than is read before the answer.
+    async fn seen(wanted: bool) -> io::Result<Vec<u8>> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut socket = Lingering::new(socket, Arc::new(AtomicBool::new(wanted)));
+            socket.read_exact(&mut [0; 10]).await.unwrap();
+            socket.write_all(b"too large").await.unwrap();
+            socket.shutdown().await.unwrap();
+        };
+        let client = async {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let sent = socket.write_all(&vec![7; 16 << 20]).await;
+            let mut answer = Vec::new();
+            socket.read_to_end(&mut answer).await?;
+            sent.map(|()| answer)
+        };
+        tokio::join!(server, client).1
+    }
+
+    #[tokio::test]
+    async fn the_last_answer_arrives() {
+        assert_eq!(seen(true).await.unwrap(), b"too large");
+        assert!(seen(false).await.is_err(), "without it the test proves nothing");
+    }
+}
