@@ -71,7 +71,11 @@ fn sandbox(criterion: &mut Criterion) {
 
     criterion.bench_function("warm predict [1,16]", |bench| {
         let mut instance = runtime.block_on(program.instantiate(setup())).expect("it loads");
-        bench.iter_batched(call, |call| runtime.block_on(instance.predict(call)), BatchSize::SmallInput);
+        bench.iter_batched(
+            call,
+            |call| runtime.block_on(instance.predict(call)),
+            BatchSize::SmallInput,
+        );
     });
     criterion.bench_function("fresh instance, load and predict [1,16]", |bench| {
         bench.iter(|| {

@@ -531,7 +531,7 @@ fn requests_that_do_not_fit_the_model() {
         ("no JSON", b"hello".to_vec(), 400, ""),
         ("nothing", b"".to_vec(), 400, ""),
         ("half a JSON", b"{\"inputs\":[{".to_vec(), 400, ""),
-        ("JSON and more", [inputs(&[good.clone()]), b"x".to_vec()].concat(), 400, ""),
+        ("JSON and more", [inputs(std::slice::from_ref(&good)), b"x".to_vec()].concat(), 400, ""),
         ("a JSON array", b"[]".to_vec(), 400, ""),
         ("no inputs at all", b"{}".to_vec(), 400, "no \"inputs\""),
         ("inputs twice", b"{\"inputs\":[],\"inputs\":[]}".to_vec(), 400, "stands twice"),
