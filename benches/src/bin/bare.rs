@@ -1,5 +1,5 @@
 //! The bar for serving: hyper and serde_json and nothing else. It parses an Open Inference Protocol request with one
-//! FP32 tensor of shape [1,16], adds one, and answers. No registry, no tenants, no limits, no sandbox.
+//! FP32 tensor of shape `[1,16]`, adds one, and answers. No registry, no tenants, no limits, no sandbox.
 //!
 //! Usage: `bare 127.0.0.1:PORT`
 
