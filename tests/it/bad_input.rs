@@ -463,7 +463,7 @@ fn models_that_do_not_come_up() {
         ("no such batch axis", told("signature-batch-axis-absent"), 422, "batch axis"),
         ("a fixed batch axis", told("signature-batch-axis-fixed"), 422, "batch axis"),
         ("10,000 inputs", told("signature-many"), 422, "cannot be used"),
-        ("16 MiB of properties", told("signature-properties"), 507, "facts_bytes_max"),
+        ("16 MiB of properties", told("signature-properties"), 422, "the signature cannot be used"),
         (
             "another dtype than it says",
             told("signature-unlike-output"),

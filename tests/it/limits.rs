@@ -374,9 +374,11 @@ fn what_is_stored(tenant: &Tenant) {
     tenant.client.get("/v2/models/third").expect_status(404);
     tenant.client.delete("/api/v1/models/second/versions/1").expect_status(204);
     publish("second", "3", "").expect_status(201);
+    let stored_by_second = tenant.usage("stored_bytes");
     tenant.client.delete("/api/v1/models/second").expect_status(204);
+    // What the host knows of a version counts, too.
+    assert!(tenant.usage("stored_bytes") < stored_by_second);
     publish("third", "1", "").expect_status(201);
-    tenant.client.delete("/api/v1/models/third").expect_status(204);
 
     let stored = tenant.usage("stored_bytes");
     assert!(stored > 0);
@@ -385,10 +387,11 @@ fn what_is_stored(tenant: &Tenant) {
     assert_eq!(tenant.usage("stored_bytes"), stored);
     tenant.client.get("/v2/models/l").expect_status(404);
     // What is stored already costs nothing more.
-    publish("second", "1", "").expect_status(201);
-    tenant.client.delete("/api/v1/models/second").expect_status(204);
+    publish("third", "1", "").expect_status(200);
+    over(&publish("third", "2", ""), 507, "stored_bytes_max", stored);
     let upload = begin_upload(&tenant.client);
     over(&append(&tenant.client, &upload, 0, 1_000), 507, "stored_bytes_max", stored);
+    tenant.client.delete("/api/v1/models/third").expect_status(204);
     tenant.limit(&json!({}));
 }
 

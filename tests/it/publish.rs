@@ -262,7 +262,9 @@ fn offset(client: &Client, upload: &str) -> usize {
     let offset = answer.json()["offset"].as_u64().unwrap();
     assert_eq!(answer.header("upload-offset"), Some(offset.to_string().as_str()));
     let head = client.send("HEAD", upload, &[], b"").expect_status(200);
-    assert_eq!(head.header("upload-offset"), Some(offset.to_string().as_str()));
+    // What was sent before a client went away may still be on its way to the disk.
+    let later: u64 = head.header("upload-offset").unwrap().parse().unwrap();
+    assert!(later >= offset, "{later} after {offset}");
     offset as usize
 }
 

@@ -7,7 +7,7 @@ use crate::{
     aliases::{move_alias, name_kind},
     models::{no_model, no_version},
     row::{bytes, column, count, digest},
-    tenants::{require_tenant, within},
+    tenants::{require_tenant, stored_bytes, within},
 };
 
 type Result<T> = std::result::Result<T, CatalogError>;
@@ -31,8 +31,8 @@ impl Catalog {
     /// * [`CatalogError::NotFound`] when the owner, or a blob among those it has sent, does not
     ///   exist.
     /// * [`CatalogError::WrongDigest`] when the digest is not the manifest's.
-    /// * [`CatalogError::LimitExceeded`] for `versions_max`, `models_max` and the sizes of what
-    ///   comes along.
+    /// * [`CatalogError::LimitExceeded`] for `versions_max`, `models_max`, `stored_bytes_max` and
+    ///   the sizes of what comes along.
     pub async fn publish(&self, new: &NewVersion) -> Result<Published> {
         check(new)?;
         let mut write = self.inner.store.write().await?;
@@ -44,6 +44,8 @@ impl Catalog {
                 self.make_model(&mut write, new).await?;
                 self.insert_version(&mut write, new).await?;
                 insert_blobs(&mut write, new).await?;
+                let stored = stored_bytes(&mut write, &new.model.owner).await?;
+                within("stored_bytes_max", new.limits.stored_bytes_max, stored)?;
                 Published::New
             }
         };

@@ -71,13 +71,15 @@ pub struct NewVersion {
     pub limits: PublishLimits,
 }
 
-/// How many things a tenant may publish.
+/// How much a tenant may publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishLimits {
     /// Versions of one model.
     pub versions_max: u64,
     /// Models of one tenant.
     pub models_max: u64,
+    /// Bytes that the tenant may store, see [`Usage::stored_bytes`].
+    pub stored_bytes_max: u64,
 }
 
 /// What publishing did.
@@ -92,7 +94,7 @@ pub enum Published {
 /// How much a tenant may upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadLimits {
-    /// Bytes that the tenant may store: its blobs and the received bytes of its open uploads.
+    /// Bytes that the tenant may store, see [`Usage::stored_bytes`].
     pub stored_bytes_max: u64,
     /// Bytes of one upload.
     pub upload_bytes_max: u64,
@@ -103,8 +105,8 @@ pub struct UploadLimits {
 /// What a tenant holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of its blobs, each counted in full however many tenants share it, and of its open
-    /// uploads.
+    /// Bytes of its blobs, each counted in full however many tenants share it, of its open
+    /// uploads, and of its versions' manifests and facts.
     pub stored_bytes: u64,
     /// Versions over all its models.
     pub versions: u64,

@@ -93,7 +93,9 @@ pub(crate) async fn stored_bytes(db: &mut SqliteConnection, tenant: &TenantName)
     let stored = sqlx::query_scalar::<Sqlite, i64>(
         "SELECT (SELECT coalesce(sum(b.size), 0) FROM blob_owners o
                    JOIN blobs b ON b.digest = o.digest WHERE o.tenant = ?1)
-              + (SELECT coalesce(sum(received), 0) FROM uploads WHERE tenant = ?1)",
+              + (SELECT coalesce(sum(received), 0) FROM uploads WHERE tenant = ?1)
+              + (SELECT coalesce(sum(octet_length(manifest) + octet_length(facts)), 0)
+                   FROM versions WHERE owner = ?1)",
     )
     .bind(tenant.as_str())
     .fetch_one(db)

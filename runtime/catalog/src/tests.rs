@@ -161,7 +161,7 @@ fn new_version(model: &str, version: &str, manifest: &str) -> NewVersion {
         facts: "{}".to_owned(),
         blobs: Vec::new(),
         aliases: Vec::new(),
-        limits: PublishLimits { versions_max: 3, models_max: 2 },
+        limits: PublishLimits { versions_max: 3, models_max: 2, stored_bytes_max: 1 << 20 },
     }
 }
 

@@ -21,7 +21,8 @@ use innkeeper_catalog::{
 const ROUNDS: [usize; 12] = [1, 2, 3, 5, 7, 8, 11, 14, 17, 23, 38, 61];
 const LIMITS: UploadLimits =
     UploadLimits { stored_bytes_max: 1 << 30, upload_bytes_max: 1 << 20, uploads_max: 1000 };
-const PUBLISH: PublishLimits = PublishLimits { versions_max: 10_000, models_max: 10 };
+const PUBLISH: PublishLimits =
+    PublishLimits { versions_max: 10_000, models_max: 10, stored_bytes_max: 1 << 30 };
 const DIR: &str = "INNKEEPER_CATALOG_KILL_DIR";
 
 type Failure = Box<dyn std::error::Error>;

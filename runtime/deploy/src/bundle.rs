@@ -29,8 +29,11 @@ pub const ASSETS_PREFIX: &str = "assets/";
 pub const ASSETS_MAX: usize = 1024;
 /// The most bytes in a manifest.
 pub const MANIFEST_BYTES_MAX: u64 = 1 << 20;
+/// The most bytes in a description, which is always in memory.
+pub const DESCRIPTION_BYTES_MAX: usize = 4096;
 
-/// What a bundle may hold, beside the fixed [`ASSETS_MAX`] and [`MANIFEST_BYTES_MAX`].
+/// What a bundle may hold, beside the fixed [`ASSETS_MAX`], [`MANIFEST_BYTES_MAX`] and
+/// [`DESCRIPTION_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BundleLimits {
     /// Bytes of the component.

@@ -62,6 +62,8 @@ struct Inner {
     stock: Arc<Stock>,
     publishing: Turns<(ModelKey, VersionName)>,
     publishers: Slots<TenantName>,
+    /// One first run for each tenant: together they may hold no more than its limits say.
+    trying: Turns<TenantName>,
     changing: Turns<ModelKey>,
 }
 
@@ -127,6 +129,7 @@ impl Deployer {
             compiling: Turns::new(),
             programs: Shared::new(),
             blobs: Shared::new(),
+            tensors: Shared::new(),
         });
         Ok(Deployer(Arc::new(Inner {
             component: config.component,
@@ -134,6 +137,7 @@ impl Deployer {
             stock,
             publishing: Turns::new(),
             publishers: Slots::new(config.publishes_max),
+            trying: Turns::new(),
             changing: Turns::new(),
         })))
     }
@@ -158,7 +162,7 @@ impl Deployer {
                 self.validate(&bundle).await?;
                 let program = self.compile(&key, &bundle).await?;
                 let assets = self.stock().assets(&bundle.manifest.assets, &bundle.assets).await?;
-                let signature = self.warm_up(program, assets, &bundle, &limits).await?;
+                let signature = self.warm_up(&key, program, assets, &bundle, &limits).await?;
                 Facts::new(&signature).to_text()
             }
         };
@@ -255,11 +259,13 @@ impl Deployer {
 
     pub(crate) async fn warm_up(
         &self,
+        key: &ModelKey,
         program: Arc<Program>,
         assets: Arc<Assets>,
         bundle: &Bundle,
         limits: &Limits,
     ) -> Result<Signature, DeployError> {
+        let _turn = self.0.trying.take(key.owner.clone()).await;
         warm_up(program, assets, limits.lowered(&bundle.manifest.limits)).await
     }
 
@@ -320,7 +326,11 @@ pub(crate) fn new_version(
             blobs.push(asset.digest);
         }
     }
-    let limits = PublishLimits { versions_max: limits.versions_max, models_max: limits.models_max };
+    let limits = PublishLimits {
+        versions_max: limits.versions_max,
+        models_max: limits.models_max,
+        stored_bytes_max: limits.stored_bytes_max,
+    };
     let (model, digest) = (key.clone(), bundle.digest());
     Ok(NewVersion { model, version, digest, manifest, facts, blobs, aliases, limits })
 }

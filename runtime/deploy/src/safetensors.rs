@@ -7,8 +7,10 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 
 /// What the names of such files end in.
 pub const SUFFIX: &str = ".safetensors";
-/// The most bytes in a header. Some eighty thousand tensors fit, and parsing it stays cheap.
+/// The most bytes in a header, so that parsing it stays cheap.
 pub const HEADER_BYTES_MAX: u64 = 8 << 20;
+/// The most tensors in a file: each costs the host memory, however few bytes it has.
+pub const TENSORS_MAX: usize = 65_536;
 
 const LENGTH_BYTES: usize = 8;
 const ALIGN: usize = 8;
@@ -24,6 +26,12 @@ pub enum SafetensorsError {
     Header {
         /// What the file says.
         got: u64,
+    },
+    /// More tensors than may be.
+    #[error("it has {got} tensors, over the limit of {TENSORS_MAX}; split the file")]
+    TooMany {
+        /// How many there are.
+        got: usize,
     },
     /// A tensor of a dtype that the host does not have.
     #[error(
@@ -62,8 +70,12 @@ pub fn tensors(file: &Buffer) -> Result<BTreeMap<String, Tensor>, SafetensorsErr
     check_header(file.as_bytes())?;
     let (header, metadata) = SafeTensors::read_metadata(file.as_bytes())
         .map_err(|error| SafetensorsError::Malformed(error.to_string()))?;
+    let infos = metadata.tensors();
+    if infos.len() > TENSORS_MAX {
+        return Err(SafetensorsError::TooMany { got: infos.len() });
+    }
     let data = aligned(file, LENGTH_BYTES + header)?;
-    metadata.tensors().into_iter().map(|(name, info)| tensor(&data, name, info)).collect()
+    infos.into_iter().map(|(name, info)| tensor(&data, name, info)).collect()
 }
 
 /// The length comes first, so that a huge header is refused before it is parsed.

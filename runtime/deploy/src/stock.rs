@@ -1,5 +1,6 @@
 //! Programs and assets, brought up from the disk when they are wanted and shared while they are used.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, TenantName};
 use innkeeper_predict::{Loaded, Loader};
 use innkeeper_sandbox::{Asset, Assets, Compiler, Engine, OpenError, Program};
-use innkeeper_tensor::Buffer;
+use innkeeper_tensor::{Buffer, Tensor};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -32,6 +33,8 @@ pub(crate) struct Stock {
     pub(crate) compiling: Turns<TenantName>,
     pub(crate) programs: Shared<Program>,
     pub(crate) blobs: Shared<Blob>,
+    /// What blobs hold as files of tensors. One blob may stand under many names and in many versions.
+    pub(crate) tensors: Shared<BTreeMap<String, Tensor>>,
 }
 
 /// A stored blob in memory. Everything made of it holds it, so that it is read once however many use it.
@@ -119,20 +122,21 @@ impl Stock {
                 None => Ok::<_, DeployError>(Blob(self.catalog.blob(&digest).await?)),
             }
         };
-        let blob = self.blobs.get(digest, bytes).await?;
+        let bytes = Buffer::shared(self.blobs.get(digest, bytes).await?);
         let name = asset.name.clone();
-        blocking(move || ready_asset(name, digest, Buffer::shared(blob))).await?
+        let tensors = if name.ends_with(safetensors::SUFFIX) {
+            let file = bytes.clone();
+            let parsed = async {
+                let parsed = blocking(move || safetensors::tensors(&file)).await?;
+                let name = name.clone();
+                parsed.map_err(|source| DeployError::Asset { name, source: Box::new(source) })
+            };
+            self.tensors.get(digest, parsed).await?
+        } else {
+            Arc::default()
+        };
+        Ok(Asset { name, digest: digest.to_string(), bytes, tensors })
     }
-}
-
-fn ready_asset(name: String, digest: Digest, bytes: Buffer) -> Result<Asset, DeployError> {
-    let tensors = if name.ends_with(safetensors::SUFFIX) {
-        safetensors::tensors(&bytes)
-            .map_err(|source| DeployError::Asset { name: name.clone(), source: Box::new(source) })?
-    } else {
-        Default::default()
-    };
-    Ok(Asset { name, digest: digest.to_string(), bytes, tensors })
 }
 
 fn open_error(error: OpenError) -> DeployError {

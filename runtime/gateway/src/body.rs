@@ -55,7 +55,7 @@ impl Held {
     }
 
     /// Makes the counted part of the budget cover `len` bytes.
-    fn cover(&mut self, len: usize) -> Result<(), Failure> {
+    pub(crate) fn cover(&mut self, len: usize) -> Result<(), Failure> {
         let covered = self.permit.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES);
         if len <= UNCOUNTED_BYTES_MAX || len <= covered {
             return Ok(());
@@ -71,6 +71,10 @@ impl Held {
     /// Other bytes in the place of these, such as the same ones inflated.
     pub(crate) fn replaced(mut self, bytes: Bytes) -> Result<Held, Failure> {
         self.cover(bytes.len())?;
+        if let Some(permit) = &mut self.permit {
+            let wanted = bytes.len().div_ceil(UNIT_BYTES);
+            drop(permit.split(permit.num_permits().saturating_sub(wanted)));
+        }
         self.bytes = bytes;
         Ok(self)
     }

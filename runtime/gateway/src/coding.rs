@@ -39,17 +39,23 @@ impl Coding {
     }
 }
 
+/// How many bytes one byte of DEFLATE data can stand for (RFC 1951: 258 for two bits).
+const PACKED_AT_BEST: u64 = 1_032;
+
 /// Undoes the body's content coding.
 ///
 /// # Errors
 /// 415 for another coding, 400 for broken data, 413 when it comes to more than `bytes_max`, which `limit` names.
 pub(crate) async fn inflate(
     headers: &HeaderMap,
-    held: Held,
+    mut held: Held,
     limit: &'static str,
     bytes_max: u64,
 ) -> Result<Held, Failure> {
     let Some(coding) = content_coding(headers)? else { return Ok(held) };
+    // What may come is covered before it comes.
+    let most = (held.bytes.len() as u64).saturating_mul(PACKED_AT_BEST).min(bytes_max);
+    held.cover(usize::try_from(most).unwrap_or(usize::MAX))?;
     let packed = held.bytes.clone();
     // A few bytes can inflate to a thousand times as many, so this never runs where others wait.
     let plain =

@@ -1,4 +1,4 @@
-//! Closing a connection so that its last answer arrives.
+//! Closing a connection so that its last answer arrives, and ending one whose answers nobody reads.
 //!
 //! A socket that is closed with bytes unread is reset, and the reset can overtake the answer: a client that still sends
 //! a body too large would see a broken pipe instead of the 413. So the sending side is closed first, and what still
@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+/// For how long a client may read nothing of an answer. Until it has, the answer lies in memory.
+const STALL_TIME: Duration = Duration::from_secs(30);
 /// For how long a connection is listened to that was answered for the last time.
 const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How much of what it still sends is thrown away.
@@ -27,6 +29,8 @@ pub(crate) struct Lingering {
     socket: TcpStream,
     wanted: Arc<AtomicBool>,
     state: State,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 enum State {
@@ -41,7 +45,24 @@ enum State {
 impl Lingering {
     /// This socket; it lingers if `wanted` is set by the time that it is shut down.
     pub(crate) fn new(socket: TcpStream, wanted: Arc<AtomicBool>) -> Lingering {
-        Lingering { socket, wanted, state: State::Open }
+        Lingering { socket, wanted, state: State::Open, stalled: None }
+    }
+}
+
+impl Lingering {
+    /// What a write came to, or an error once the client has taken nothing for too long.
+    fn unless_stalled(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIME)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing")))
     }
 }
 
@@ -61,7 +82,8 @@ impl AsyncWrite for Lingering {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.unless_stalled(context, written)
     }
 
     fn poll_write_vectored(
@@ -69,7 +91,8 @@ impl AsyncWrite for Lingering {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        self.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -134,6 +157,19 @@ mod tests {
             sent.map(|()| answer)
         };
         tokio::join!(server, client).1
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut socket = Lingering::new(socket, Arc::default());
+        let began = tokio::time::Instant::now();
+        let error = socket.write_all(&vec![7; 64 << 20]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() >= STALL_TIME);
+        drop(client);
     }
 
     #[tokio::test]

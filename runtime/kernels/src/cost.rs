@@ -10,6 +10,17 @@ const CALL: u64 = 64;
 /// What an exponential, a logarithm or their like costs.
 const TRANSCENDENTAL: u64 = 8;
 
+/// What a step costs that goes over memory in strides, and finds nothing in the caches.
+const STRIDED: u64 = 64;
+/// What a multiply-add costs in a product of few columns.
+const NARROW: u64 = 16;
+
+/// What a step along an axis costs: elements along the last one lie side by side.
+fn stride(axis: i64, inputs: &[(DType, &Shape)]) -> u64 {
+    let rank = inputs.first().map_or(0, |(_, shape)| shape.rank() as i64);
+    if axis == -1 || axis == rank - 1 { 1 } else { STRIDED }
+}
+
 impl Op {
     /// About how much work the operation is, in multiply-adds: the larger of what is read and what is written, times
     /// the work per element. It is for sharing time fairly, not for accounting. Operands that do not fit cost what it
@@ -26,14 +37,41 @@ impl Op {
             Op::MatMul | Op::Linear { .. } => {
                 let depth = Op::depth(inputs) as u64;
                 let sums = (output.elements() as u64).saturating_mul(depth);
-                return sums.max(touched).saturating_add(CALL);
+                let (slow, matrices) = match self {
+                    Op::MatMul => Op::narrowness(inputs, &output),
+                    _ => (1, 1),
+                };
+                let calls = CALL.saturating_mul(matrices);
+                return sums.max(touched).saturating_mul(slow).saturating_add(calls);
             }
             Op::Binary(Binary::Pow) | Op::Scalar { op: Binary::Pow, .. } => 2 * TRANSCENDENTAL,
             Op::Unary(Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Relu) => 1,
-            Op::Unary(_) | Op::Softmax { .. } | Op::LogSoftmax { .. } => TRANSCENDENTAL,
+            Op::Unary(_) => TRANSCENDENTAL,
+            Op::Softmax { axis } | Op::LogSoftmax { axis } => {
+                TRANSCENDENTAL.max(stride(*axis, inputs))
+            }
+            Op::ArgMax { axis, .. } => stride(*axis, inputs),
+            Op::Reduce { axes, .. } => {
+                axes.iter().map(|&axis| stride(axis, inputs)).max().unwrap_or(1)
+            }
+            Op::Transpose { .. } => STRIDED,
+            Op::Concat { .. } => return touched.saturating_add(CALL * inputs.len() as u64),
             _ => 1,
         };
         touched.saturating_mul(per_element).saturating_add(CALL)
+    }
+
+    /// By how much a product is slower than a wide one, which is computed by vectors, and how many matrices it is.
+    fn narrowness(inputs: &[(DType, &Shape)], output: &Shape) -> (u64, u64) {
+        let [(_, x), (_, w), ..] = inputs else { return (1, 1) };
+        let (Some((_, rows, _)), Some((_, columns, _))) =
+            (matmul::left(x.dims()), matmul::right(w.dims()))
+        else {
+            return (1, 1);
+        };
+        let matrix = rows.saturating_mul(columns).max(1);
+        let matrices = (output.elements() / matrix).max(1) as u64;
+        (if columns < 16 { NARROW } else { 1 }, matrices)
     }
 
     /// How many products each element of a matrix product sums.

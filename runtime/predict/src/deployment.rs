@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{Digest, ModelKey, TenantName, VersionName};
-use innkeeper_sandbox::{Assets, ByteBudget, Instance, Program};
+use innkeeper_sandbox::{Assets, ByteBudget, Charge, Instance, Program};
 use innkeeper_tensor::Signature;
 use serde::{Deserialize, Serialize};
 
@@ -85,9 +85,9 @@ pub struct Deployment {
     /// Held while loading, so that many first requests load once.
     loading: tokio::sync::Mutex<()>,
     state: Mutex<State>,
-    /// The model's own bound on predictions at once, if its manifest sets one.
-    pub(crate) gate: Option<Gate>,
-    rate: Rate,
+    /// The model's own bounds, one for each caller: a tenant must not use up what another may. They outlive `state`,
+    /// because predictions that run count on.
+    bounds: Mutex<HashMap<TenantName, Arc<Bounds>>>,
     typical_us: AtomicU64,
 }
 
@@ -109,9 +109,17 @@ struct Caller {
     rests_until: Option<Instant>,
 }
 
+/// What a model's manifest lets one caller do at once and in a second.
+pub(crate) struct Bounds {
+    pub(crate) gate: Option<Gate>,
+    rate: Rate,
+}
+
 /// An instance that waits for its next request.
 struct Warm {
     instance: Instance,
+    /// Its place among all that the tenant keeps.
+    _place: Charge,
     /// What it was made under.
     limits: Limits,
 }
@@ -140,8 +148,7 @@ impl Deployment {
     /// A deployment of these parts, cold.
     pub fn new(parts: DeploymentParts) -> Arc<Deployment> {
         Arc::new(Deployment {
-            gate: parts.limits.requests_in_flight_max.map(Gate::new),
-            rate: Rate::new(Instant::now()),
+            bounds: Mutex::default(),
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
@@ -190,12 +197,20 @@ impl Deployment {
         None
     }
 
-    /// Keeps an instance for the caller's next request, unless enough are kept.
-    pub(crate) fn keep_warm(&self, caller: &TenantName, instance: Instance, limits: &Limits) {
+    /// Keeps an instance for the caller's next request, unless enough are kept of this model or by this tenant.
+    pub(crate) fn keep_warm(
+        &self,
+        caller: &TenantName,
+        instance: Instance,
+        limits: &Limits,
+        kept_by_tenant: &Arc<ByteBudget>,
+    ) {
         let mut state = self.state();
         let warm = &mut state.callers.entry(caller.clone()).or_default().warm;
-        if (warm.len() as u64) < limits.warm_instances_max {
-            warm.push(Warm { instance, limits: limits.clone() });
+        if (warm.len() as u64) < limits.warm_instances_max
+            && let Ok(place) = kept_by_tenant.charge(1)
+        {
+            warm.push(Warm { instance, _place: place, limits: limits.clone() });
         }
     }
 
@@ -211,9 +226,24 @@ impl Deployment {
         Arc::clone(part.get_or_insert_with(|| all.part(max)))
     }
 
-    /// Counts one start against the model's own rate, if its manifest sets one.
-    pub(crate) fn check_rate(&self, now: Instant) -> Result<(), PredictError> {
-        self.limits.requests_per_second_max.map_or(Ok(()), |max| self.rate.start(now, max))
+    /// Counts one start against the model's own rate, and gives back the model's own gate, where its manifest sets
+    /// them.
+    pub(crate) fn start(
+        &self,
+        caller: &TenantName,
+        now: Instant,
+    ) -> Result<Option<Arc<Bounds>>, PredictError> {
+        let LimitOverrides {
+            requests_in_flight_max: places, requests_per_second_max: rate, ..
+        } = self.limits;
+        if places.is_none() && rate.is_none() {
+            return Ok(None);
+        }
+        let mut bounds = self.bounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Bounds { gate: places.map(Gate::new), rate: Rate::new(now) });
+        let bounds = Arc::clone(bounds.entry(caller.clone()).or_insert_with(new));
+        rate.map_or(Ok(()), |max| bounds.rate.start(now, max))?;
+        Ok(Some(bounds))
     }
 
     /// Whether the model rests for this caller.
@@ -279,6 +309,11 @@ impl Deployment {
         }
         *state = State::default();
         true
+    }
+
+    /// Lets go of the instances that wait, and keeps the code.
+    pub(crate) fn let_go(&self) {
+        self.state().callers.values_mut().for_each(|caller| caller.warm.clear());
     }
 
     /// Lets go of all warm instances: the version is no longer served.

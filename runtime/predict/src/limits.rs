@@ -57,6 +57,7 @@ impl LimitOverrides {
             ("stored_bytes_max", self.stored_bytes_max),
             ("versions_max", self.versions_max),
             ("models_max", self.models_max),
+            ("warm_instances_total_max", self.warm_instances_total_max),
         ];
         tenants.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
     }
@@ -107,6 +108,8 @@ limits! {
     models_max = 20_000;
     /// Warm instances that a tenant keeps per model.
     warm_instances_max = 16;
+    /// Warm instances that a tenant keeps over all models.
+    warm_instances_total_max = 128;
 }
 
 impl Limits {

@@ -10,7 +10,7 @@ use innkeeper_sandbox::{Call, Cancel, Engine, GuestError, Instance, Level, LogSi
 use innkeeper_tensor::{Named, Signature};
 
 use crate::admission::InFlight;
-use crate::deployment::Breaker;
+use crate::deployment::{Breaker, Loaded};
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
@@ -109,9 +109,9 @@ impl Predictor {
         let now = Instant::now();
         deployment.check_breaker(caller, now)?;
         tenant.check_rate(now)?;
-        deployment.check_rate(now)?;
+        let bounds = deployment.start(caller, now)?;
         // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
-        let in_model = match &deployment.gate {
+        let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
             Some(gate) => Some(gate.enter(limits).await?),
             None => None,
         };
@@ -158,25 +158,38 @@ impl Run {
         };
         let answer = instance.predict(call).await;
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
-        if usable && self.deployment.isolation == Isolation::Tenant && !instance.is_worn() {
-            self.deployment.keep_warm(&self.caller, instance, &self.limits);
+        // A guest of another tenant's must not hold on to this caller's budget between its calls.
+        let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
+        let worn = lent || instance.is_worn();
+        if usable && self.deployment.isolation == Isolation::Tenant && !worn {
+            let kept = &self.tenant.warm_instances;
+            self.deployment.keep_warm(&self.caller, instance, &self.limits, kept);
         }
         answer.map_err(PredictError::from)
     }
 
     async fn fresh_instance(&self, call: &Call) -> Result<Instance, PredictError> {
         let loaded = self.deployment.loaded().await?;
+        match loaded.program.instantiate(self.setup(&loaded, call)).await {
+            Err(GuestError::Busy) => {}
+            instance => return Ok(instance?),
+        }
+        // Instances that wait for somebody's next request make room for one that is needed now.
+        self.predictor.let_go_of_warm_instances();
+        Ok(loaded.program.instantiate(self.setup(&loaded, call)).await?)
+    }
+
+    fn setup(&self, loaded: &Loaded, call: &Call) -> Setup {
         let load_ms_max = self.limits.load_ms_max.min(self.limits.deadline_ms_max);
-        let setup = Setup {
-            assets: loaded.assets,
+        Setup {
+            assets: Arc::clone(&loaded.assets),
             limits: self.limits.instance(),
             tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
             log: self.predictor.log_sink(&self.deployment),
             deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
             load_ms_max,
             cancel: call.cancel.clone(),
-        };
-        Ok(loaded.program.instantiate(setup).await?)
+        }
     }
 
     fn account(&self, began: Instant, answer: &Result<Vec<Named>, PredictError>) {
@@ -327,6 +340,14 @@ impl Predictor {
         let endpoints = self.0.registry.all();
         let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
         deployments.filter(|deployment| deployment.cool(before)).count()
+    }
+
+    fn let_go_of_warm_instances(&self) {
+        let endpoints = self.0.registry.all();
+        endpoints
+            .iter()
+            .flat_map(|endpoint| &endpoint.versions)
+            .for_each(|version| version.let_go());
     }
 
     /// Takes no more predictions; those that run go to their end.

@@ -15,6 +15,8 @@ pub(crate) struct Tenant {
     gate: Gate,
     rate: Rate,
     pub(crate) tensor_bytes: Arc<ByteBudget>,
+    /// Counts instances, not bytes: those that are kept for a next request, over all models.
+    pub(crate) warm_instances: Arc<ByteBudget>,
     pub(crate) requests: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) compute_us: AtomicU64,
@@ -43,6 +45,7 @@ impl Tenant {
     pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
+            warm_instances: ByteBudget::new(limits.warm_instances_total_max),
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
@@ -59,6 +62,7 @@ impl Tenant {
     /// New limits hold for whatever starts from now on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.tensor_bytes.set_max(limits.tensor_bytes_max);
+        self.warm_instances.set_max(limits.warm_instances_total_max);
         self.gate.resize(limits.requests_in_flight_max);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }

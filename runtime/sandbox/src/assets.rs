@@ -1,6 +1,7 @@
 //! A version's read-only files, as its guests see them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use innkeeper_tensor::{Buffer, Tensor};
 
@@ -13,8 +14,8 @@ pub struct Asset {
     pub digest: String,
     /// Its bytes.
     pub bytes: Buffer,
-    /// The tensors in it, when it is a file of tensors: views of `bytes`.
-    pub tensors: BTreeMap<String, Tensor>,
+    /// The tensors in it, when it is a file of tensors: views of `bytes`. Files of the same bytes share them.
+    pub tensors: Arc<BTreeMap<String, Tensor>>,
 }
 
 /// The files of one version, sorted by name.

@@ -118,17 +118,23 @@ fn settings(config: &EngineConfig) -> Config {
     settings
 }
 
+/// What one component may have: a Python guest, the largest kind known, has 38 core instances.
+const CORE_INSTANCES_MAX: u32 = 60;
+const MEMORIES_MAX: u32 = 4;
+const TABLES_MAX: u32 = 20;
+
 fn pool(config: &EngineConfig) -> PoolingAllocationConfig {
     let instances = config.instances_max;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
-        .total_memories(instances)
-        .total_tables(instances.saturating_mul(2))
+        // As many of each as that number of the largest components takes: nobody's odd component uses up the others' share.
+        .total_core_instances(instances.saturating_mul(CORE_INSTANCES_MAX))
+        .total_memories(instances.saturating_mul(MEMORIES_MAX))
+        .total_tables(instances.saturating_mul(TABLES_MAX))
         .total_stacks(instances)
-        .max_core_instances_per_component(60)
-        .max_memories_per_component(4)
-        .max_tables_per_component(20)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
         .max_memory_size(usize::try_from(config.guest_memory_bytes_max).unwrap_or(usize::MAX))
         .table_elements(20_000)
         .linear_memory_keep_resident(1 << 20)

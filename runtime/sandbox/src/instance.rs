@@ -83,6 +83,11 @@ impl Instance {
         self.store.data().is_worn()
     }
 
+    /// Whether the guest holds on to bytes that count against the budget.
+    pub fn holds_tensors(&self) -> bool {
+        self.store.data().holds_tensors()
+    }
+
     fn answer<T>(
         &mut self,
         result: wasmtime::Result<Result<T, types::Error>>,

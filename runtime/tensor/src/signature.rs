@@ -148,16 +148,24 @@ impl Signature {
     pub const TENSORS_MAX: usize = 256;
     /// The most bytes in a tensor's name.
     pub const NAME_BYTES_MAX: usize = 256;
+    /// The most properties.
+    pub const PROPERTIES_MAX: usize = 64;
+    /// The most bytes in a property's key.
+    pub const KEY_BYTES_MAX: usize = 256;
+    /// The most bytes in a property's value.
+    pub const VALUE_BYTES_MAX: usize = 1024;
 
     /// Whether a model may have this signature.
     ///
     /// # Errors
     /// A name that is empty, too long, has control characters or stands twice; too many tensors; a rank that is too
-    /// high; no outputs; a batch axis that some tensor does not have or that is of fixed size.
+    /// high; no outputs; a batch axis that some tensor does not have or that is of fixed size; too many or too long
+    /// properties.
     pub fn check(&self) -> Result<(), SignatureError> {
         if self.outputs.is_empty() {
             return Err(SignatureError("it has no outputs".into()));
         }
+        check_properties(&self.properties)?;
         for (kind, specs) in [("input", &self.inputs), ("output", &self.outputs)] {
             check_specs(kind, specs)?;
             let Some(axis) = self.batch_axis else { continue };
@@ -203,6 +211,20 @@ impl Signature {
     pub fn output(&self, name: &str) -> Result<&TensorSpec, Mismatch> {
         find("output", &self.outputs, name)
     }
+}
+
+fn check_properties(properties: &[(String, String)]) -> Result<(), SignatureError> {
+    let within = |what: &str, got: usize, max: usize| match got {
+        got if got <= max => Ok(()),
+        got => Err(SignatureError(format!("it has {got} {what}; at most {max} may be"))),
+    };
+    within("properties", properties.len(), Signature::PROPERTIES_MAX)?;
+    for (i, (key, value)) in properties.iter().enumerate() {
+        within(&format!("bytes in the key of property {i}"), key.len(), Signature::KEY_BYTES_MAX)?;
+        let what = format!("bytes in the value of property {key:?}");
+        within(&what, value.len(), Signature::VALUE_BYTES_MAX)?;
+    }
+    Ok(())
 }
 
 fn check_specs(kind: &str, specs: &[TensorSpec]) -> Result<(), SignatureError> {
@@ -354,5 +376,24 @@ mod tests {
             Signature { inputs: vec![spec(&"A".repeat(300), DType::Bool, None)], ..signature() };
         assert!(long.check().is_err());
         assert!(Signature { outputs: vec![], ..signature() }.check().is_err());
+    }
+
+    #[test]
+    fn properties_are_bounded() {
+        let check = |count: usize, key: usize, value: usize| {
+            let properties = vec![("k".repeat(key), "v".repeat(value)); count];
+            let checked = Signature { properties, ..signature() }.check();
+            checked.err().map(|error| error.to_string())
+        };
+        assert_eq!(check(64, 256, 1024), None);
+        let rows = [
+            ((65, 1, 1), "it has 65 properties; at most 64 may be"),
+            ((1, 257, 1), "it has 257 bytes in the key of property 0; at most 256 may be"),
+            ((1, 1, 1025), "1025 bytes in the value of property \"k\"; at most 1024 may be"),
+        ];
+        for ((count, key, value), wanted) in rows {
+            let got = check(count, key, value).expect(wanted);
+            assert!(got.contains(wanted), "wanted {wanted:?}, got {got:?}");
+        }
     }
 }

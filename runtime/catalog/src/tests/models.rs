@@ -108,7 +108,7 @@ async fn publishing_has_limits() {
         aliases: (0..101).map(|i| name(&format!("a{i}"))).collect(),
         ..new_version("acme/a", "1", "")
     };
-    let none = PublishLimits { versions_max: 0, models_max: 1 };
+    let none = PublishLimits { versions_max: 0, models_max: 1, stored_bytes_max: 1000 };
     let rows = [
         (new_version("acme/a", "1", &big), "manifest_bytes_max 1048576 1048577"),
         (facts, "facts_bytes_max 1048576 1048577"),
@@ -125,6 +125,33 @@ async fn publishing_has_limits() {
     }
     let usage = bench.catalog.usage(&name("acme")).await.expect("usage");
     assert_eq!((usage.models, usage.versions), (2, 2));
+}
+
+#[tokio::test]
+async fn manifests_and_facts_are_stored_bytes() {
+    let bench = Bench::new().await;
+    let new = |version: &str, stored_bytes_max| {
+        let mut new = new_version("acme/a", version, "four byte \u{1f980}");
+        new.limits.stored_bytes_max = stored_bytes_max;
+        new
+    };
+    bench.put("acme", b"12345").await;
+    let rows = [
+        ("1", 20, "stored_bytes_max 20 21", 5),
+        ("1", 21, "ok", 21),
+        ("2", 36, "stored_bytes_max 36 37", 21),
+        ("1", 0, "ok", 21),
+        ("2", 37, "ok", 37),
+    ];
+    for (version, max, wanted, after) in rows {
+        let published = bench.catalog.publish(&new(version, max)).await;
+        assert_eq!((&*outcome(published), bench.stored("acme").await), (wanted, after));
+    }
+    assert_eq!(bench.stored("zeta").await, 0);
+    bench.catalog.delete_version(&key("acme/a"), &name("1")).await.expect("deleted");
+    assert_eq!(bench.stored("acme").await, 21);
+    bench.catalog.delete_model(&key("acme/a")).await.expect("deleted");
+    assert_eq!(bench.stored("acme").await, 5);
 }
 
 #[tokio::test]
@@ -149,7 +176,7 @@ async fn two_publishers_of_one_name_get_one_winner() {
 #[tokio::test]
 async fn a_publish_that_nobody_waits_for_is_whole_or_absent() {
     let bench = Bench::new().await;
-    let limits = PublishLimits { versions_max: 100, models_max: 1 };
+    let limits = PublishLimits { versions_max: 100, models_max: 1, stored_bytes_max: 10_000 };
     for polls in 0..60 {
         let version = format!("v{polls}");
         let new = NewVersion {

@@ -2,7 +2,7 @@
 
 use innkeeper_catalog::Digest;
 
-use super::{ASSETS_MAX, FORMAT};
+use super::{ASSETS_MAX, DESCRIPTION_BYTES_MAX, FORMAT};
 
 /// Why these bytes are no bundle. It is always the sender's fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +116,14 @@ pub enum BundleError {
     /// The manifest does not read.
     #[error("manifest.json does not read: {0}")]
     Manifest(String),
+    /// A description that is too long.
+    #[error(
+        "the description has {got} bytes; at most {DESCRIPTION_BYTES_MAX} may be, so write a shorter one"
+    )]
+    Description {
+        /// How long it is.
+        got: usize,
+    },
     /// A manifest of another format.
     #[error(
         "manifest.json has the format \"innkeeper\": {got}; this host reads {FORMAT}, build the bundle again"

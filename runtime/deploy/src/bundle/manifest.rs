@@ -5,7 +5,7 @@ use innkeeper_predict::{Isolation, LimitOverrides};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
-use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, ustar};
+use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, DESCRIPTION_BYTES_MAX, ustar};
 
 /// The format of manifests that this host reads and writes.
 pub const FORMAT: u64 = 1;
@@ -69,7 +69,7 @@ impl Manifest {
     /// Reads a manifest and checks what it says about itself.
     ///
     /// # Errors
-    /// [`BundleError::Manifest`], [`BundleError::Format`], and the errors about assets' names and order.
+    /// [`BundleError::Manifest`], [`BundleError::Format`], [`BundleError::Description`], and the errors about assets' names and order.
     pub fn parse(text: &[u8]) -> Result<Manifest, BundleError> {
         let wrong = |error: serde_json::Error| BundleError::Manifest(error.to_string());
         // The format first: a later one will have keys that this one does not know.
@@ -83,6 +83,7 @@ impl Manifest {
                 "{limit} is a limit of the tenant, which a model cannot set"
             )));
         }
+        check_description(&manifest.description)?;
         manifest.check_assets()?;
         Ok(manifest)
     }
@@ -116,6 +117,14 @@ impl Manifest {
             return Err(BundleError::AssetOrder { name: pair[1].name.clone(), problem });
         }
         Ok(())
+    }
+}
+
+/// Whether a model may have this description.
+pub(super) fn check_description(text: &str) -> Result<(), BundleError> {
+    match text.len() {
+        0..=DESCRIPTION_BYTES_MAX => Ok(()),
+        got => Err(BundleError::Description { got }),
     }
 }
 

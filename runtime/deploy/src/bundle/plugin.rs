@@ -4,7 +4,7 @@ use innkeeper_predict::{Isolation, LimitOverrides};
 use serde::Deserialize;
 
 use super::error::short;
-use super::manifest::check_asset_name;
+use super::manifest::{check_asset_name, check_description};
 use super::{ASSETS_MAX, Manifest, PackError};
 
 /// What a plugin's folder says about itself in `innkeeper.toml`.
@@ -62,8 +62,8 @@ impl PluginToml {
     /// Reads the text of an `innkeeper.toml`.
     ///
     /// # Errors
-    /// [`PackError::Toml`] with the line for what does not read and for unknown keys, [`PackError::Bundle`] for names
-    /// and numbers of assets, [`PackError::AssetTwice`], [`PackError::AssetPath`].
+    /// [`PackError::Toml`] with the line for what does not read and for unknown keys, [`PackError::Bundle`] for the
+    /// description and for names and numbers of assets, [`PackError::AssetTwice`], [`PackError::AssetPath`].
     pub fn parse(text: &str) -> Result<PluginToml, PackError> {
         let plugin: PluginToml =
             toml::from_str(text).map_err(|error| PackError::Toml(error.to_string()))?;
@@ -73,6 +73,7 @@ impl PluginToml {
 
     /// Also what was made by hand must keep to the rules before it is packed.
     pub(super) fn check(&self) -> Result<(), PackError> {
+        check_description(&self.description)?;
         if self.assets.len() > ASSETS_MAX {
             return Err(super::BundleError::TooManyAssets { got: self.assets.len() }.into());
         }

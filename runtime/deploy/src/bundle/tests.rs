@@ -189,6 +189,8 @@ fn a_size_beyond_the_end_is_no_overflow() {
 fn bad_manifests_are_refused() {
     let good = String::from_utf8(manifest(vec![asset("a", b"1")]).to_text()).unwrap();
     let many = (0..1025).map(|i| asset(&format!("{i:04}"), b"")).collect();
+    let described =
+        |bytes| Manifest { description: "d".repeat(bytes), ..manifest(Vec::new()) }.to_text();
     let twice = manifest(vec![asset("a", b""), asset("a", b"")]);
     let swapped = manifest(vec![asset("b", b""), asset("a", b"")]);
     let text = |manifest: Manifest| String::from_utf8(manifest.to_text()).unwrap();
@@ -207,9 +209,11 @@ fn bad_manifests_are_refused() {
         (good.replace("\"name\": \"a\"", "\"name\": \"\""), "\"\" cannot name an asset"),
         (text(manifest(many)), "lists 1025 assets; at most 1024"),
         (text(twice), "lists the asset \"a\" twice"),
+        (String::from_utf8(described(4097)).unwrap(), "description has 4097 bytes; at most 4096"),
         (text(swapped), "lists the asset \"a\" out of order"),
     ];
     assert!(Manifest::parse(good.as_bytes()).is_ok());
+    assert!(Manifest::parse(&described(4096)).is_ok());
     for (text, wanted) in rows {
         let error = Manifest::parse(text.as_bytes()).expect_err(wanted).to_string();
         assert!(error.contains(wanted), "wanted {wanted:?}, got {error:?}");
@@ -275,6 +279,7 @@ fn bad_plugins_are_refused() {
         ("name = 'm'\nnmae = 1".into(), "unknown field `nmae`"),
         ("name = 'm'\n[limits]\nspeed = 1".into(), "unknown field `speed`"),
         ("name = 'm'\nisolation = 'none'".into(), "unknown variant `none`"),
+        (format!("name = 'm'\ndescription = '{}'", "d".repeat(4097)), "description has 4097"),
         (asset("a b", "a"), "cannot name an asset"),
         (asset("a", "../a"), "does not stay inside the plugin's folder"),
         (asset("a", "/etc/passwd"), "does not stay inside the plugin's folder"),

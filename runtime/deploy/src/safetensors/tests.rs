@@ -112,3 +112,15 @@ fn bad_files_are_refused() {
     let error = tensors(&file(std::str::from_utf8(&huge).unwrap(), b"", 0)).unwrap_err();
     assert_eq!(error, SafetensorsError::Header { got: HEADER_BYTES_MAX + 1 });
 }
+
+#[test]
+fn too_many_tensors_are_refused() {
+    let of = |count: usize| {
+        let one = |i| format!(r#""{i}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}"#);
+        let header: Vec<String> = (0..count).map(one).collect();
+        tensors(&file(&format!("{{{}}}", header.join(",")), b"", 0)).map(|tensors| tensors.len())
+    };
+    assert_eq!(of(TENSORS_MAX), Ok(TENSORS_MAX));
+    let error = of(TENSORS_MAX + 1).unwrap_err();
+    assert_eq!(error, SafetensorsError::TooMany { got: TENSORS_MAX + 1 });
+}

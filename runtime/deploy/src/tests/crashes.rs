@@ -34,7 +34,7 @@ async fn journey(host: &Host, bundle: &Bundle, data: &Path, moments: &mut Moment
     let program = deployer.compile(&key(), bundle).await.unwrap();
     moments.keep("compiled", data, false);
     let assets = deployer.stock().assets(&bundle.manifest.assets, &bundle.assets).await.unwrap();
-    let signature = deployer.warm_up(program, assets, bundle, &limits).await.unwrap();
+    let signature = deployer.warm_up(&key(), program, assets, bundle, &limits).await.unwrap();
     let facts = Facts::new(&signature).to_text();
     moments.keep("warmed up", data, false);
     deployer.store(&key(), bundle, &limits).await.unwrap();

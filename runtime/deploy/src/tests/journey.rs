@@ -1,6 +1,9 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use innkeeper_catalog::Published;
-use innkeeper_predict::Fault;
-use innkeeper_sandbox::{CompileLimits, Compiler};
+use innkeeper_predict::{Fault, LimitOverrides};
+use innkeeper_sandbox::{Assets, CompileLimits, Compiler};
 
 use super::guest::*;
 use super::host::*;
@@ -145,6 +148,23 @@ async fn an_asset_may_have_been_sent_before_by_its_owner() {
     assert!(lie.contains("the manifest says 69"), "{lie}");
 }
 
+/// Many names cost no more memory than one, whatever version they stand in.
+#[tokio::test]
+async fn weights_are_read_once_however_many_names_they_have() {
+    let (_dir, host) = Host::fresh().await;
+    let names = ["a.safetensors", "b.safetensors", "plain"];
+    let one = bundle(echo().component(), &names.map(|name| (name, WEIGHTS)));
+    let stock = host.deployer.stock();
+    let first = stock.assets(&one.manifest.assets, &one.assets).await.unwrap();
+    let second = stock.assets(&one.manifest.assets, &one.assets).await.unwrap();
+    let tensors = |assets: &Assets, name| Arc::clone(&assets.get(name).unwrap().tensors);
+    let shared = tensors(&first, "a.safetensors");
+    assert_eq!(shared.len(), 1);
+    assert!(Arc::ptr_eq(&shared, &tensors(&first, "b.safetensors")));
+    assert!(Arc::ptr_eq(&shared, &tensors(&second, "a.safetensors")));
+    assert!(tensors(&first, "plain").is_empty());
+}
+
 #[tokio::test]
 async fn broken_weights_are_refused() {
     let (_dir, host) = Host::fresh().await;
@@ -180,6 +200,38 @@ async fn a_tenant_publishes_only_so_much_at_once() {
     assert_eq!((error.fault(), outcomes.0.is_ok()), (Fault::Load, true));
     assert!(error.to_string().starts_with("4 versions of tenant a are being published"), "{error}");
     host.publish("5", &[], &bundle).await.unwrap();
+}
+
+/// Each first run may hold as much as the tenant's limits say, so there is one at a time.
+#[tokio::test]
+async fn first_runs_of_a_tenant_come_one_after_the_other() {
+    let (_dir, host) = Host::fresh().await;
+    let bundle = bundle(Guest { load: SPIN, ..echo() }.component(), &[]);
+    let p = |version| host.publish(version, &[], &bundle);
+    p("0").await.unwrap_err();
+    let began = Instant::now();
+    let outcomes = tokio::join!(p("1"), p("2"), p("3"), p("4"));
+    // Each runs on for the 200 ms that `load` may take.
+    assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+    for outcome in [outcomes.0, outcomes.1, outcomes.2, outcomes.3] {
+        assert!(outcome.unwrap_err().to_string().contains("load_ms_max"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_known_of_versions_counts_as_stored() {
+    let (_dir, host) = Host::fresh().await;
+    let bundle = bundle(echo().component(), &[]);
+    let blob = bundle.component.len() as u64;
+    let limit = |max| {
+        let limits = LimitOverrides { stored_bytes_max: Some(max), ..LimitOverrides::default() };
+        host.predictor.set_limits(&name("a"), &limits);
+    };
+    limit(blob);
+    let error = host.publish("1", &[], &bundle).await.unwrap_err().to_string();
+    assert!(error.contains("stored_bytes_max"), "{error}");
+    limit(blob + 10_000);
+    host.publish("1", &[], &bundle).await.unwrap();
 }
 
 #[tokio::test]

@@ -87,6 +87,8 @@ pub(super) async fn append(
     if parts.declared().is_some_and(|len| len > limits.upload_bytes_max) {
         return Err(Failure::too_large("upload_bytes_max", limits.upload_bytes_max));
     }
+    // Memory is set aside for uploads that there are, and not for whoever names one.
+    at.app.catalog.upload_offset(&at.caller.tenant, &id).await?;
     let _room = at.app.budget.take(CHUNK_BYTES)?;
     let mut writer = Writer { at, id: &id, limits, offset, chunk: BytesMut::new() };
     loop {

@@ -59,7 +59,9 @@ pub(super) fn concat(shape: Shape, parts: &[&Tensor], axis: usize) -> Result<Ten
     word!(dtype, W => {
         let mut out = room(shape.elements())?;
         if shape.elements() > 0 {
-            let parts: Vec<_> = parts.iter().map(|part| words::<W>(part)).collect();
+            // A part without elements adds nothing, and would cost a step for every block.
+            let parts = parts.iter().filter(|part| part.shape().elements() > 0);
+            let parts: Vec<_> = parts.map(|part| words::<W>(part)).collect();
             for block in 0..blocks {
                 for part in &parts {
                     let len = part.len() / blocks;

@@ -101,6 +101,8 @@ pub(crate) struct State {
     table: ResourceTable,
     /// Entries of `table`.
     handles: u64,
+    /// Those of them that count against the budget.
+    charged_handles: u64,
     pub(crate) limiter: Limiter,
     limits: InstanceLimits,
     stack_bytes_max: usize,
@@ -134,6 +136,7 @@ impl State {
         State {
             table,
             handles: 0,
+            charged_handles: 0,
             limiter: Limiter::new(
                 limits.guest_memory_bytes_max.min(pool_memory_bytes_max),
                 limits.table_elements_max,
@@ -237,6 +240,11 @@ impl State {
         self.handles.saturating_mul(4) > self.limits.handles_max
     }
 
+    /// Whether the guest holds on to bytes that count against the budget.
+    pub(crate) fn holds_tensors(&self) -> bool {
+        self.charged_handles > 0
+    }
+
     /// What an error that the guest answered means to whoever asked.
     pub(crate) fn answered(&self, error: Error) -> GuestError {
         match error {
@@ -306,8 +314,10 @@ impl State {
         tensor: Tensor,
         charge: Option<Arc<Charge>>,
     ) -> Result<Resource<HostTensor>, HostError> {
+        let charged = u64::from(charge.is_some());
         let handle = self.table.push(HostTensor { tensor, charge })?;
         self.handles += 1;
+        self.charged_handles += charged;
         Ok(handle)
     }
 
@@ -315,6 +325,7 @@ impl State {
     fn pull(&mut self, handle: Resource<HostTensor>) -> Result<HostTensor, ResourceTableError> {
         let tensor = self.table.delete(handle)?;
         self.handles -= 1;
+        self.charged_handles -= u64::from(tensor.charge.is_some());
         Ok(tensor)
     }
 }

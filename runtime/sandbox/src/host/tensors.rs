@@ -40,12 +40,14 @@ impl State {
                 "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
             ))));
         }
-        if cost > OPERATION_COST_LONG {
-            self.long_operations.store(true, Ordering::Relaxed);
-        }
         let charge = self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?;
         let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let output = self.backend.run(op, &inputs)?;
+        let output = if cost > OPERATION_COST_LONG {
+            self.long_operations.store(true, Ordering::Relaxed);
+            aside(|| self.backend.run(op, &inputs))?
+        } else {
+            self.backend.run(op, &inputs)?
+        };
         self.push(output, Some(charge))
     }
 
@@ -86,6 +88,15 @@ impl State {
                     bytes.len()
                 ))
             })
+    }
+}
+
+/// Does long work without keeping the other tasks of this thread waiting: they go on on another.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
+    match runtime {
+        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 
