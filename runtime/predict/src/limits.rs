@@ -100,7 +100,7 @@ limits! {
     body_bytes_max = 64 * MIB;
     /// Bytes of a bundle, or of one blob.
     upload_bytes_max = 2 * GIB;
-    /// Bytes of blobs and uploads that a tenant stores.
+    /// Bytes of blobs, uploads, manifests and facts that a tenant stores.
     stored_bytes_max = 16 * GIB;
     /// Versions of one model.
     versions_max = 100;

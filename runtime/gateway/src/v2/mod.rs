@@ -2,12 +2,16 @@
 
 mod bad;
 mod data;
+mod elements;
 mod infer;
-mod json;
+mod input;
 mod metadata;
+mod parameters;
 mod raw;
+mod reading;
 mod request;
 mod response;
+mod tokens;
 
 pub(crate) use bad::Bad;
 pub(crate) use infer::infer;

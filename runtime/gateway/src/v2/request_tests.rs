@@ -1,3 +1,4 @@
+use innkeeper_tensor::Tensor;
 use proptest::prelude::*;
 
 use super::*;
@@ -41,6 +42,105 @@ fn keys_come_in_any_order() {
     assert!(infer.inputs[0].tensor.elements::<f64>().unwrap()[1].is_nan());
 }
 
+/// The input of dtype `dtype` and shape [3] with this `data`, and that the same comes with `data` in front.
+#[track_caller]
+fn three(dtype: &str, data: &str) -> Result<Tensor, String> {
+    let rest = format!(r#""name":"A","datatype":"{dtype}","shape":[3]"#);
+    let later = read(&format!(r#"{{"inputs":[{{{rest},"data":{data}}}]}}"#));
+    let first = read(&format!(r#"{{"inputs":[{{"data":{data},{rest}}}]}}"#));
+    assert_eq!(first.is_ok(), later.is_ok(), "{data}");
+    if let (Ok(first), Ok(later)) = (&first, &later) {
+        let bytes = |infer: &Infer| infer.inputs[0].tensor.as_bytes().to_vec();
+        assert_eq!(bytes(first), bytes(later), "{data}");
+    }
+    Ok(later?.inputs.remove(0).tensor)
+}
+
+#[test]
+fn tokens_are_floats_and_nothing_else() {
+    // 0.5 and its like are what stands for the tokens while they are read.
+    let cases = [
+        ("[Infinity,0.5,-0.500000]", [f32::INFINITY, 0.5, -0.5]),
+        ("[0.500000 ,\n-Infinity\t, 7.038531e-26 ]", [0.5, f32::NEG_INFINITY, 7.038531e-26]),
+    ];
+    for (data, wanted) in cases {
+        assert_eq!(*three("FP32", data).unwrap().elements::<f32>().unwrap(), wanted);
+        let doubles = three("FP64", data).unwrap();
+        assert_eq!(doubles.elements::<f64>().unwrap()[0] as f32, wanted[0]);
+    }
+    let refused = [
+        (
+            "FP32",
+            "[NaN,1,\"NaN\"]",
+            "inputs[0].data[2]: invalid type: string \"NaN\", expected f32",
+        ),
+        ("FP32", "[NaN,1,-NaN]", "inputs[0].data[2]: invalid number at line 1 column 69"),
+        ("FP32", "[NaN,1,NaNs]", "inputs[0].data[2]: expected value at line 1 column 68"),
+        ("FP32", "[NaN,1e39,1]", "inputs[0].data[1]: number out of range"),
+        ("INT32", "[1,NaN,1]", "inputs[0].data[1]: not a whole number that fits INT32"),
+        ("BOOL", "[1,1,-Infinity]", "inputs[0].data[2]: not true, false, 0 or 1"),
+        (
+            "BYTES",
+            "[NaN,\"\",\"\"]",
+            "inputs[0].data[0]: invalid type: floating point `0.5`, expected",
+        ),
+    ];
+    for (dtype, data, wanted) in refused {
+        let error = three(dtype, data).unwrap_err();
+        assert!(error.starts_with(wanted), "{data}: {error}");
+    }
+    let elsewhere = [
+        r#"{"inputs":NaN}"#,
+        r#"{"inputs":[],"outputs":NaN}"#,
+        r#"{"inputs":[],"parameters":NaN}"#,
+        r#"{"inputs":[],"id":NaN}"#,
+        r#"{"inputs":[],NaN:1}"#,
+        r#"{"inputs":[],"x":NaNs}"#,
+        r#"{"inputs":[{"name":"A","shape":[NaN],"datatype":"INT8","data":[1]}]}"#,
+        r#"{"inputs":[{"name":"A","shape":NaN,"datatype":"INT8","data":[1]}]}"#,
+        r#"{"inputs":[{"name":NaN,"shape":[1],"datatype":"INT8","data":[1]}]}"#,
+        "NaN",
+    ];
+    for text in elsewhere {
+        assert!(read(text).is_err(), "{text}");
+    }
+    let infer = read(r#"{"inputs":[],"parameters":{"a":-Infinity,"b":0.5},"x":[NaN]}"#).unwrap();
+    assert_eq!(infer.parameters[0].1, "-Infinity");
+    assert_eq!(infer.parameters[1].1, "0.5");
+}
+
+#[test]
+fn what_nobody_reads_is_bounded_too() {
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        read(&format!(r#"{{"inputs":[],"x":{open}"]"{close}}}"#))
+    };
+    assert!(nested(100).is_ok());
+    for depth in [101, 1_000_000] {
+        assert_eq!(nested(depth).unwrap_err(), "x: JSON may be nested at most 100 deep");
+    }
+    for deep in ["[".repeat(1_000_000), "{\"a\":".repeat(1_000_000)] {
+        for key in ["inputs", "outputs", "parameters", "id", "x"] {
+            assert!(read(&format!(r#"{{"{key}":{deep}"#)).unwrap_err().len() < 200);
+        }
+    }
+    let text = "é".repeat(100_000);
+    let error = three("FP32", &format!("[1,2,\"{text}\"]")).unwrap_err();
+    assert!(error.starts_with("inputs[0].data[2]: invalid type: string \"é"), "{error}");
+    assert!(error.contains("expected f32 at line 1 column") && error.len() < 600, "{error}");
+}
+
+#[test]
+fn keys_with_escapes_are_the_same_keys() {
+    let text =
+        r#"{"inputs":[{"name":"A","shape":[2,1],"datatype":"FP32","d\u0061ta" : [ [1],[2]]}]}"#;
+    assert_eq!(*read(text).unwrap().inputs[0].tensor.elements::<f32>().unwrap(), [1.0, 2.0]);
+    let twice = text.replace("}]}", ",\"data\":[1,2]}]}");
+    assert_eq!(read(&twice).unwrap_err(), "inputs[0]: the key \"data\" stands twice");
+    let half = r#"{"inputs":[],"parameters":{"a":"\ud800"}}"#;
+    assert!(read(half).unwrap_err().starts_with("parameters.a: "));
+}
+
 #[test]
 fn binary_tensors_follow_in_order_and_share_the_body() {
     let json = r#"{"inputs":[
@@ -74,7 +174,7 @@ fn binary_sizes_must_add_up() {
             &[1],
             "inputs[0]: binary_data_size is 9223372036854775807, but only 1 bytes are left",
         ),
-        ("1e3", &[], "inputs[0].parameters.binary_data_size: 1e3 is not a whole number of 64 bits"),
+        ("1e3", &[], "inputs[0].parameters.binary_data_size: not a whole number of 64 bits"),
     ];
     for (size, tail, wanted) in cases {
         assert_eq!(read_binary(&json(size), tail).unwrap_err(), wanted);
@@ -95,13 +195,16 @@ fn binary_sizes_must_add_up() {
 fn errors_name_the_field() {
     let input = |fields: &str| format!(r#"{{"inputs":[{{"name":"A",{fields}}}]}}"#);
     let cases = [
-        ("".into(), "byte 0: wanted an object, got the end of the text"),
-        ("[]".into(), "byte 0: wanted an object, got '['"),
+        ("".into(), "EOF while parsing a value at line 1 column 0"),
+        ("[]".into(), "invalid type: sequence, expected an object at line 1 column 0"),
         ("{}".into(), r#"the request has no "inputs""#),
-        (format!("{ONE}x"), "byte 68: wanted the end, got 'x'"),
+        (format!("{ONE}x"), "trailing characters at line 1 column 69"),
         (r#"{"inputs":[],"inputs":[]}"#.into(), r#"the key "inputs" stands twice"#),
         (r#"{"inputs":[{}]}"#.into(), r#"inputs[0]: "name" is missing"#),
-        (r#"{"inputs":[{"name":1}]}"#.into(), "inputs[0].name: byte 19: wanted a string, got '1'"),
+        (
+            r#"{"inputs":[{"name":1}]}"#.into(),
+            "inputs[0].name: invalid type: integer `1`, expected a string at line 1 column 20",
+        ),
         (input(r#""shape":[1]"#), r#"inputs[0]: "datatype" is missing"#),
         (input(r#""datatype":"INT8""#), r#"inputs[0]: "shape" is missing"#),
         (input(r#""datatype":"INT8","shape":[1]"#), r#"inputs[0]: "data" is missing"#),
@@ -115,7 +218,7 @@ fn errors_name_the_field() {
         ),
         (
             input(r#""datatype":"INT8","shape":[1.5],"data":[]"#),
-            "inputs[0].shape[0]: 1.5 is not a whole number of 64 bits",
+            "inputs[0].shape[0]: not a whole number of 64 bits",
         ),
         (
             input(r#""datatype":"INT8","shape":[1],"data":[128]"#),
@@ -145,7 +248,7 @@ fn errors_name_the_field() {
         ),
         (
             r#"{"parameters":{"a":[1]}}"#.into(),
-            "parameters.a: byte 19: wanted a string, a number or a boolean, got '['",
+            "parameters.a: wanted a string, a number or a boolean",
         ),
         (
             r#"{"parameters":{"timeout":1}}"#.into(),
@@ -179,6 +282,32 @@ fn counts_and_lengths_are_bounded() {
     assert!(read(&format!(r#"{{"{long}":}}"#)).unwrap_err().len() < 200);
 }
 
+/// What texts that are nearly requests are made of.
+const PIECES: [&str; 22] = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\\ud800",
+    "\"data\"",
+    "\"shape\"",
+    "\"x\":",
+    "0",
+    "-",
+    ".5",
+    "e9",
+    "NaN",
+    "-Infinity",
+    "null",
+    " ",
+    "é",
+    "\u{1}",
+];
+
 proptest! {
     #[test]
     fn no_bytes_can_panic(
@@ -189,6 +318,17 @@ proptest! {
         let mut text = ONE.as_bytes().to_vec();
         text.splice(at..(at + bytes.len()).min(text.len()), bytes);
         let _ = decode(&Bytes::from(text), header);
+    }
+
+    #[test]
+    fn no_near_json_can_panic(
+        at in 0..ONE.len(),
+        len in 0usize..12,
+        pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..8),
+    ) {
+        let mut text = ONE.to_owned();
+        text.replace_range(at..(at + len).min(text.len()), &pieces.concat());
+        let _ = read(&text);
     }
 
     #[test]

@@ -1,0 +1,75 @@
+//! The parameters of a request, of its inputs and of its outputs.
+
+use std::borrow::Cow;
+
+use innkeeper_tensor::Signature;
+use serde::de::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::reading::{Fields, Reading};
+
+/// What is said to parameters that mean something elsewhere and nothing here.
+pub(crate) const NOT_SERVED: &str = "this parameter is not served here";
+
+/// More parameters than any protocol defines.
+const PARAMETERS_MAX: usize = 64;
+/// Bytes of one parameter's JSON text.
+const PARAMETER_BYTES_MAX: usize = 16 << 10;
+
+/// Reads an object of parameters, each once.
+///
+/// # Errors
+/// Too many, too long a name, one twice, and what `fields` refuses.
+pub(crate) fn parameters<'de, D: Deserializer<'de>>(
+    reading: &Reading<'de>,
+    from: D,
+    fields: &mut impl Fields<'de>,
+) -> Result<(), D::Error> {
+    reading.object(from, &mut Once { reading, names: Vec::new(), fields })
+}
+
+struct Once<'r, 'de, F> {
+    reading: &'r Reading<'de>,
+    names: Vec<Cow<'de, str>>,
+    fields: &'r mut F,
+}
+
+impl<'de, F: Fields<'de>> Fields<'de> for Once<'_, 'de, F> {
+    fn read<D: Deserializer<'de>>(&mut self, key: &Cow<'de, str>, from: D) -> Result<(), D::Error> {
+        if self.names.len() == PARAMETERS_MAX || key.len() > Signature::NAME_BYTES_MAX {
+            return Err(self.reading.bad(format!(
+                "at most {PARAMETERS_MAX} parameters, with names of at most {} bytes",
+                Signature::NAME_BYTES_MAX
+            )));
+        }
+        if self.names.contains(key) {
+            return Err(self.reading.bad("stands twice"));
+        }
+        self.names.push(key.clone());
+        self.fields.read(key, from)
+    }
+}
+
+/// Reads a parameter's value as JSON text: a string, a number or a boolean.
+///
+/// # Errors
+/// Any other value, and one that is too long.
+pub(crate) fn value<'de, D: Deserializer<'de>>(
+    reading: &Reading<'de>,
+    from: D,
+) -> Result<String, D::Error> {
+    let text = <&RawValue>::deserialize(from)?.get();
+    if text.len() > PARAMETER_BYTES_MAX {
+        return Err(reading.bad(format!("longer than {PARAMETER_BYTES_MAX} bytes")));
+    }
+    if text.starts_with(['{', '[']) {
+        return Err(reading.bad("wanted a string, a number or a boolean"));
+    }
+    // What is stepped over may hold half a surrogate pair, which no guest could read.
+    if text.starts_with('"')
+        && let Err(error) = serde_json::from_str::<Cow<'_, str>>(text)
+    {
+        return Err(reading.keep(reading.take(&error)));
+    }
+    Ok(reading.as_sent(text).to_owned())
+}
