@@ -6,8 +6,8 @@ wrk with one thread on the same cores. What is printed are medians over the roun
 median of the ratios within a round.
 
     cargo build --release --workspace
-    pip install --target target/peers/triton-wheel nvidia-pytriton==0.7.0    # or a venv, named by --triton
-    python3 benches/serve.py [--rounds 3] [--seconds 3] [--triton DIR]
+    pip install --target target/peers/triton nvidia-pytriton==0.7.0
+    python3 benches/serve.py [--rounds 3] [--seconds 3] [--triton target/peers/triton]
 
 DIR holds `pytriton` and `nvidia_pytriton.libs`, as pip installs them. Without it Triton is left out, loudly.
 """
