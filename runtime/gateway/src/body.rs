@@ -1,6 +1,7 @@
 //! Request bodies, read within bounds of size, time and memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,6 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::EXPECT;
 use hyper::{HeaderMap, StatusCode};
+use innkeeper_catalog::TenantName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Failure;
@@ -19,51 +21,96 @@ const DRAINED_BYTES_MAX: usize = 64 << 10;
 /// What one permit of the budget stands for.
 const UNIT_BYTES: usize = 16 << 10;
 
+/// A tenant may hold one part in so many of the memory for bodies, so that no tenant can take it from the others.
+const TENANT_PART: usize = 4;
+
 /// Memory for the bodies of all requests. What is full makes others wait for nothing: they are refused.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    all: Arc<Semaphore>,
+    own_units: usize,
+    own: Mutex<HashMap<TenantName, Arc<Semaphore>>>,
+}
+
+/// What one tenant may take of the budget.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Semaphore>);
+pub(crate) struct Share {
+    all: Arc<Semaphore>,
+    own: Arc<Semaphore>,
+}
+
+/// Memory that was taken, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    all: OwnedSemaphorePermit,
+    own: OwnedSemaphorePermit,
+}
 
 /// A body, and its part of the budget for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Held {
     /// The bytes.
     pub(crate) bytes: Bytes,
-    permit: Option<OwnedSemaphorePermit>,
-    budget: Budget,
+    room: Option<Room>,
+    share: Share,
 }
 
 impl Budget {
     pub(crate) fn new(bytes_max: u64) -> Budget {
         let units = usize::try_from(bytes_max).unwrap_or(usize::MAX) / UNIT_BYTES;
-        Budget(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+        let units = units.min(Semaphore::MAX_PERMITS);
+        let all = Arc::new(Semaphore::new(units));
+        Budget { all, own_units: units / TENANT_PART, own: Mutex::default() }
     }
 
+    /// The share of one tenant.
+    pub(crate) fn of(&self, tenant: &TenantName) -> Share {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = match own.get(tenant) {
+            Some(own) => Arc::clone(own),
+            None => {
+                let new = Arc::new(Semaphore::new(self.own_units));
+                Arc::clone(own.entry(tenant.clone()).or_insert(new))
+            }
+        };
+        Share { all: Arc::clone(&self.all), own }
+    }
+}
+
+impl Share {
     /// Room for `bytes`, if there is any.
-    pub(crate) fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<Room, Failure> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.0).try_acquire_many_owned(units);
-        permit.map_err(|_| {
-            Failure::busy("the server holds as many request bodies as it may").closing()
+        let take = |from: &Arc<Semaphore>, text| {
+            let permit = Arc::clone(from).try_acquire_many_owned(units);
+            permit.map_err(|_| Failure::busy(text).closing())
+        };
+        Ok(Room {
+            own: take(&self.own, "the tenant sends as many bytes at once as it may")?,
+            all: take(&self.all, "the server holds as many request bodies as it may")?,
         })
     }
 }
 
 impl Held {
     /// A body that counts for nothing yet.
-    fn uncounted(bytes: Bytes, budget: &Budget) -> Held {
-        Held { bytes, permit: None, budget: budget.clone() }
+    fn uncounted(bytes: Bytes, share: &Share) -> Held {
+        Held { bytes, room: None, share: share.clone() }
     }
 
     /// Makes the counted part of the budget cover `len` bytes.
     pub(crate) fn cover(&mut self, len: usize) -> Result<(), Failure> {
-        let covered = self.permit.as_ref().map_or(0, |permit| permit.num_permits() * UNIT_BYTES);
+        let covered = self.room.as_ref().map_or(0, |room| room.all.num_permits() * UNIT_BYTES);
         if len <= UNCOUNTED_BYTES_MAX || len <= covered {
             return Ok(());
         }
-        let more = self.budget.take(len - covered)?;
-        match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+        let more = self.share.take(len - covered)?;
+        match &mut self.room {
+            Some(room) => {
+                room.all.merge(more.all);
+                room.own.merge(more.own);
+            }
+            None => self.room = Some(more),
         }
         Ok(())
     }
@@ -71,9 +118,10 @@ impl Held {
     /// Other bytes in the place of these, such as the same ones inflated.
     pub(crate) fn replaced(mut self, bytes: Bytes) -> Result<Held, Failure> {
         self.cover(bytes.len())?;
-        if let Some(permit) = &mut self.permit {
+        if let Some(room) = &mut self.room {
             let wanted = bytes.len().div_ceil(UNIT_BYTES);
-            drop(permit.split(permit.num_permits().saturating_sub(wanted)));
+            let spare = room.all.num_permits().saturating_sub(wanted);
+            drop((room.all.split(spare), room.own.split(spare)));
         }
         self.bytes = bytes;
         Ok(self)
@@ -137,21 +185,21 @@ pub(crate) async fn read(
     mut parts: Parts<'_>,
     limit: &'static str,
     bytes_max: u64,
-    budget: &Budget,
+    share: &Share,
 ) -> Result<Held, Failure> {
     let declared = parts.declared();
     if declared.is_some_and(|len| len > bytes_max) {
         return Err(Failure::too_large(limit, bytes_max));
     }
     let Some(first) = parts.next().await? else {
-        return Ok(Held::uncounted(Bytes::new(), budget));
+        return Ok(Held::uncounted(Bytes::new(), share));
     };
     if declared == Some(first.len() as u64) {
-        let mut held = Held::uncounted(first, budget);
+        let mut held = Held::uncounted(first, share);
         held.cover(held.bytes.len())?;
         return Ok(held);
     }
-    let mut held = Held::uncounted(Bytes::new(), budget);
+    let mut held = Held::uncounted(Bytes::new(), share);
     // Room for what was promised only once some of it has come: promises cost the client nothing.
     let mut whole = BytesMut::with_capacity(first.len().saturating_mul(2));
     whole.extend_from_slice(&first);
@@ -198,13 +246,21 @@ mod tests {
 
     #[test]
     fn the_budget_bounds_what_is_held() {
-        let budget = Budget::new(1 << 20);
-        let mut first = Held::uncounted(Bytes::new(), &budget);
+        let budget = Budget::new(4 << 20);
+        let tenant = |name: &str| name.parse().unwrap();
+        let full = |held: &mut Held| held.cover(700 << 10).unwrap_err().status;
+        let mut first = Held::uncounted(Bytes::new(), &budget.of(&tenant("acme")));
         first.cover(700 << 10).unwrap();
         first.cover(600 << 10).unwrap();
-        let mut second = Held::uncounted(Bytes::new(), &budget);
+        let mut second = Held::uncounted(Bytes::new(), &budget.of(&tenant("acme")));
         assert!(second.cover(64 << 10).is_ok(), "small ones are free");
-        assert_eq!(second.cover(700 << 10).unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(full(&mut second), StatusCode::SERVICE_UNAVAILABLE, "over the tenant's part");
+
+        let others = ["b", "c", "d", "e"].map(|name| budget.of(&tenant(name)));
+        let mut held = others.map(|share| Held::uncounted(Bytes::new(), &share));
+        held[0].cover(700 << 10).unwrap();
+        held[1..3].iter_mut().for_each(|held| held.cover(1 << 20).unwrap());
+        assert_eq!(full(&mut held[3]), StatusCode::SERVICE_UNAVAILABLE, "over all");
         drop(first);
         assert!(second.cover(700 << 10).is_ok());
     }

@@ -88,7 +88,9 @@ async fn json_body<T: DeserializeOwned>(
 ) -> Result<T, Failure> {
     no_query(at)?;
     let parts = Parts::new(body, at.app.config.body_idle_ms);
-    let held = body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &at.app.budget).await?;
+    let held =
+        body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &at.app.budget.of(&at.caller.tenant))
+            .await?;
     // A list would be read as the values of an object without their names.
     if held.bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::bad_request("the body must be a JSON object"));

@@ -97,8 +97,13 @@ async fn read(at: Exchange<'_>, incoming: &mut Incoming) -> Result<body::Held, F
     } else {
         ("bundle_bytes_max", config.bundle_bytes_max)
     };
-    let read =
-        body::read(Parts::new(incoming, config.body_idle_ms), limit, max, &at.app.budget).await;
+    let read = body::read(
+        Parts::new(incoming, config.body_idle_ms),
+        limit,
+        max,
+        &at.app.budget.of(&at.caller.tenant),
+    )
+    .await;
     read.map_err(|mut failure| {
         if failure.status == StatusCode::PAYLOAD_TOO_LARGE {
             failure.message +=

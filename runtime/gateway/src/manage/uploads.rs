@@ -89,7 +89,7 @@ pub(super) async fn append(
     }
     // Memory is set aside for uploads that there are, and not for whoever names one.
     at.app.catalog.upload_offset(&at.caller.tenant, &id).await?;
-    let _room = at.app.budget.take(CHUNK_BYTES)?;
+    let _room = at.app.budget.of(&at.caller.tenant).take(CHUNK_BYTES)?;
     let mut writer = Writer { at, id: &id, limits, offset, chunk: BytesMut::new() };
     loop {
         match parts.next().await {

@@ -45,7 +45,8 @@ pub(crate) async fn infer(
     let bytes_max =
         at.app.predictor.limits(&at.caller.tenant).lowered(&deployment.limits).body_bytes_max;
     let parts = Parts::new(incoming, at.app.config.body_idle_ms);
-    let held = body::read(parts, BODY_BYTES_MAX, bytes_max, &at.app.budget).await?;
+    let held =
+        body::read(parts, BODY_BYTES_MAX, bytes_max, &at.app.budget.of(&at.caller.tenant)).await?;
     let held = coding::inflate(headers, held, BODY_BYTES_MAX, bytes_max).await?;
 
     let infer = decode(&deployment, held.bytes.clone(), header_len).await?;
