@@ -2,7 +2,8 @@
 
 use innkeeper_tensor::Tensor;
 
-use crate::{Op, OpError};
+use crate::error::invalid;
+use crate::{Op, OpError, Run};
 
 /// Something that runs operations.
 ///
@@ -11,13 +12,25 @@ pub trait Backend: Send + Sync + 'static {
     /// What it is called in logs and reports, such as `cpu`.
     fn name(&self) -> &str;
 
-    /// Does `op` on `inputs`, which are in the order that [`Op`] says, on the calling thread. The result is dense,
-    /// row-major and of the dtype and shape that [`Op::output`] says; for [`Op::Reshape`] and for a cast to the dtype
-    /// that a tensor already has it shares the input's bytes.
+    /// Does `op` on `inputs`, which are in the order that [`Op`] says, and answers its results in the order that
+    /// [`Op::outputs`] says, dense, row-major and of those dtypes and shapes. [`Op::Reshape`] and a cast to the dtype
+    /// that a tensor already has share the input's bytes.
     ///
     /// # Errors
-    /// What [`Op::output`] answers, since operands are checked again here, and errors that only the elements show:
+    /// What [`Op::outputs`] answers, since operands are checked again here, and errors that only the elements show:
     /// [`OpError::InvalidArgument`] for an index out of range or an integer divided by zero. A result for which there
-    /// is no memory is [`OpError::Unsupported`].
-    fn run(&self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, OpError>;
+    /// is no memory is [`OpError::Unsupported`]. [`OpError::Stopped`] when `run` says so.
+    fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError>;
+
+    /// [`Backend::run`] of an operation with one result.
+    ///
+    /// # Errors
+    /// As [`Backend::run`], and [`OpError::InvalidArgument`] for an operation with several results.
+    fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
+        let mut results = self.run(op, inputs, run)?;
+        match (results.pop(), results.is_empty()) {
+            (Some(result), true) => Ok(result),
+            _ => Err(invalid(op.name(), "has several results; one was asked for")),
+        }
+    }
 }

@@ -11,6 +11,9 @@ pub enum OpError {
     /// This backend does not do the operation on that dtype, or has no memory for the result.
     #[error("{0}")]
     Unsupported(String),
+    /// The call was stopped before the operation was done: its deadline passed, or nobody waits for it.
+    #[error("the operation was stopped: its call has to end")]
+    Stopped,
 }
 
 /// An [`OpError::InvalidArgument`] of the operation `op`.

@@ -10,7 +10,7 @@
 //! panic.
 //!
 //! ```
-//! use innkeeper_kernels::{Backend, Binary, Cpu, Op};
+//! use innkeeper_kernels::{Backend, Binary, Cpu, Op, Run};
 //! use innkeeper_tensor::{DType, Tensor};
 //!
 //! let a = Tensor::from_vec(&[2, 2], vec![1f32, 2.0, 3.0, 4.0])?;
@@ -20,7 +20,7 @@
 //! let (dtype, shape) = add.output(&[(a.dtype(), a.shape()), (b.dtype(), b.shape())])?;
 //! assert_eq!((dtype, shape.dims()), (DType::Fp32, &[2, 2][..]));
 //!
-//! let sum = Cpu::new().run(&add, &[&a, &b])?;
+//! let sum = Cpu::new().run_one(&add, &[&a, &b], &Run::new())?;
 //! assert_eq!(*sum.elements::<f32>()?, [11.0, 22.0, 13.0, 24.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -34,8 +34,10 @@ mod cost;
 mod cpu;
 mod error;
 mod infer;
+mod run;
 
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::OpError;
 pub use op::{Binary, Compare, Op, Reduce, Unary};
+pub use run::Run;

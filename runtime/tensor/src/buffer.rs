@@ -1,5 +1,6 @@
 //! Bytes behind a tensor, shared and read-only.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,8 +11,19 @@ use crate::Element;
 /// body, a mapped file.
 #[derive(Clone)]
 pub struct Buffer {
-    owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+    owner: Arc<dyn Owner>,
     range: Range<usize>,
+}
+
+/// Whoever keeps the bytes.
+trait Owner: Any + Send + Sync {
+    fn bytes(&self) -> &[u8];
+}
+
+impl<T: AsRef<[u8]> + Any + Send + Sync> Owner for T {
+    fn bytes(&self) -> &[u8] {
+        self.as_ref()
+    }
 }
 
 struct Owned<T>(Vec<T>);
@@ -31,9 +43,16 @@ impl Buffer {
     /// Bytes that somebody else owns, without a copy.
     ///
     /// What `owner` gives as its bytes must be the same at every call.
-    pub fn shared(owner: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Buffer {
+    pub fn shared(owner: Arc<impl AsRef<[u8]> + Any + Send + Sync>) -> Buffer {
         let len = (*owner).as_ref().len();
         Buffer { owner, range: 0..len }
+    }
+
+    /// The vector that [`Buffer::from_vec`] took, when nobody else holds these bytes: for using its memory again.
+    pub fn into_vec<T: Element>(self) -> Option<Vec<T>> {
+        let owner: Arc<dyn Any + Send + Sync> = self.owner;
+        let owned = owner.downcast::<Owned<T>>().ok()?;
+        Arc::try_unwrap(owned).ok().map(|owned| owned.0)
     }
 
     /// A copy of `bytes` that is aligned for every dtype.
@@ -48,7 +67,7 @@ impl Buffer {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         // An owner that broke its promise must cost no more than wrong numbers.
-        (*self.owner).as_ref().get(self.range.clone()).unwrap_or(&[])
+        (*self.owner).bytes().get(self.range.clone()).unwrap_or(&[])
     }
 
     /// How many bytes there are.
@@ -88,6 +107,15 @@ mod tests {
         assert_eq!(buffer.slice(2..6).unwrap().slice(2..4).unwrap().as_bytes(), [3, 0]);
         assert!(buffer.slice(2..7).is_none());
         assert!(buffer.slice(6..6).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_vector_comes_back_from_its_last_holder() {
+        let buffer = Buffer::from_vec(vec![1f32, 2.0]);
+        let other = buffer.clone();
+        assert!(buffer.into_vec::<f32>().is_none());
+        assert!(other.clone().into_vec::<i32>().is_none());
+        assert_eq!(other.into_vec::<f32>().unwrap(), [1.0, 2.0]);
     }
 
     #[test]

@@ -7,12 +7,14 @@
 
 mod buffer;
 mod dtype;
+mod memo;
 mod shape;
 mod signature;
 mod tensor;
 
 pub use buffer::Buffer;
 pub use dtype::{DType, Element, UnknownDType};
+pub use memo::Derived;
 pub use shape::{RANK_MAX, Shape, ShapeError};
 pub use signature::{Mismatch, Named, Signature, SignatureError, TensorSpec};
 pub use tensor::{Strings, Tensor, TensorError};

@@ -1,8 +1,10 @@
 //! A dtype, a shape and the bytes that fit them.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use crate::{Buffer, DType, Element, Shape, ShapeError};
+use crate::memo::Memo;
+use crate::{Buffer, DType, Derived, Element, Shape, ShapeError};
 
 /// A dense, row-major, immutable tensor. A clone shares the bytes.
 #[derive(Clone, Debug)]
@@ -10,6 +12,8 @@ pub struct Tensor {
     dtype: DType,
     shape: Shape,
     data: Buffer,
+    /// Only constants have one.
+    memo: Option<Arc<Memo>>,
 }
 
 /// Bytes that are no tensor of the dtype and shape that were said.
@@ -80,7 +84,7 @@ impl Tensor {
             }
             None => check_framing(&shape, data.as_bytes())?,
         }
-        Ok(Tensor { dtype, shape, data })
+        Ok(Tensor { dtype, shape, data, memo: None })
     }
 
     /// A tensor of these elements.
@@ -173,7 +177,36 @@ impl Tensor {
             let (wanted, got) = (shape.elements() * size, self.shape.elements() * size);
             return Err(TensorError::Length { dtype: self.dtype, shape, wanted, got });
         }
-        Ok(Tensor { dtype: self.dtype, shape, data: self.data.clone() })
+        Ok(Tensor { dtype: self.dtype, shape, data: self.data.clone(), memo: None })
+    }
+
+    /// The same tensor, marked as one that is used many times, such as a weight: what kernels derive from it is kept
+    /// with it, shared by its clones, and freed with the last of them.
+    #[must_use]
+    pub fn constant(mut self) -> Tensor {
+        self.memo.get_or_insert_default();
+        self
+    }
+
+    /// Whether it was marked by [`Tensor::constant`].
+    pub fn is_constant(&self) -> bool {
+        self.memo.is_some()
+    }
+
+    /// What `make` derives from this tensor, made once for all clones; `None` when the tensor is not constant. A type
+    /// `D` stands for one way of deriving, which must depend on nothing but the tensor.
+    pub fn derived<D: Derived>(&self, make: impl FnOnce() -> D) -> Option<Arc<D>> {
+        self.memo.as_ref().map(|memo| memo.get(make))
+    }
+
+    /// The bytes of everything that was derived from this tensor and is kept.
+    pub fn derived_byte_length(&self) -> usize {
+        self.memo.as_ref().map_or(0, |memo| memo.byte_length())
+    }
+
+    /// The bytes, and nothing else.
+    pub fn into_data(self) -> Buffer {
+        self.data
     }
 }
 
@@ -278,6 +311,26 @@ mod tests {
                 Err(TensorError::Framing { .. })
             ));
         }
+    }
+
+    struct Sum(f32);
+
+    impl Derived for Sum {
+        fn byte_length(&self) -> usize {
+            4
+        }
+    }
+
+    #[test]
+    fn what_is_derived_is_made_once_for_all_clones() {
+        let tensor = Tensor::from_vec(&[2], vec![1f32, 2.0]).unwrap();
+        assert!(tensor.derived(|| Sum(0.0)).is_none());
+        let constant = tensor.constant();
+        let sum = |t: &Tensor| Sum(t.elements::<f32>().unwrap().iter().sum());
+        let first = constant.derived(|| sum(&constant)).unwrap();
+        let again = constant.clone().derived(|| unreachable!("made already")).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!((again.0, constant.derived_byte_length()), (3.0, 4));
     }
 
     proptest! {

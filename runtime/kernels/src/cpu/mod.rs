@@ -17,9 +17,9 @@ use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::error::invalid;
 use crate::infer::{axes, layout as shapes};
-use crate::{Backend, Op, OpError};
+use crate::{Backend, Op, OpError, Run};
 
-/// The processor, one thread per call: the host already runs many requests at once.
+/// The processor: the calling thread, and those that a [`Run`] lends.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu;
 
@@ -35,8 +35,14 @@ impl Backend for Cpu {
         "cpu"
     }
 
-    fn run(&self, op: &Op, inputs: &[&Tensor]) -> Result<Tensor, OpError> {
+    fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
+        // Families of operations with several results come before this.
+        self.run_one(op, inputs, run).map(|result| vec![result])
+    }
+
+    fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
         let (dtype, shape) = checked(op, inputs)?;
+        run.check()?;
         let name = op.name();
         match (op, inputs) {
             (Op::Full { value, .. }, []) => create::full(dtype, shape, *value),

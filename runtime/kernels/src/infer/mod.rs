@@ -15,13 +15,22 @@ use dtypes::Class;
 pub(crate) type Operand<'a> = (DType, &'a Shape);
 
 impl Op {
-    /// The dtype and shape of the result, after checking everything about the operands but their elements. Nothing of
-    /// the result's size is allocated.
+    /// The dtypes and shapes of the results, after checking everything about the operands but their elements. Nothing
+    /// of the results' size is allocated.
     ///
     /// # Errors
     /// [`OpError::Unsupported`] for a dtype that the operation does not take, [`OpError::InvalidArgument`] for
     /// everything else that does not fit. Whatever the elements can get wrong is for
     /// [`Backend::run`](crate::Backend::run) to find.
+    pub fn outputs(&self, inputs: &[(DType, &Shape)]) -> Result<Vec<(DType, Shape)>, OpError> {
+        // Families of operations with several results come before this.
+        self.output(inputs).map(|result| vec![result])
+    }
+
+    /// [`Op::outputs`] of an operation with one result.
+    ///
+    /// # Errors
+    /// As [`Op::outputs`], and [`OpError::InvalidArgument`] for an operation with several results.
     pub fn output(&self, inputs: &[(DType, &Shape)]) -> Result<(DType, Shape), OpError> {
         let op = self.name();
         match self {

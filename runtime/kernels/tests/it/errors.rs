@@ -234,6 +234,6 @@ fn a_result_without_memory_is_refused() {
 }
 
 fn run_unchecked(op: &Op) -> OpError {
-    use innkeeper_kernels::{Backend, Cpu};
-    Cpu::new().run(op, &[]).unwrap_err()
+    use innkeeper_kernels::{Backend, Cpu, Run};
+    Cpu::new().run_one(op, &[], &Run::new()).unwrap_err()
 }

@@ -80,6 +80,8 @@ impl From<OpError> for HostError {
         HostError::Told(match error {
             OpError::InvalidArgument(text) => Error::InvalidArgument(text),
             OpError::Unsupported(text) => Error::Unsupported(text),
+            // The next tick of the epoch ends the guest.
+            OpError::Stopped => Error::ResourceExhausted(error.to_string()),
         })
     }
 }

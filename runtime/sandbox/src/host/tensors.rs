@@ -1,8 +1,9 @@
 //! The import `tensors`: every operation checks, charges, and only then computes.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use innkeeper_kernels::{Backend, Binary, Compare, Op, Reduce, Unary};
+use innkeeper_kernels::{Backend, Binary, Compare, Op, Reduce, Run, Unary};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -42,11 +43,14 @@ impl State {
         }
         let charge = self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?;
         let inputs: Vec<&Tensor> = inputs.iter().collect();
+        let (cancel, deadline) = (&self.current.cancel, self.current.deadline);
+        let stop = || cancel.is_cancelled() || Instant::now() >= deadline;
+        let run = Run::new().until(&stop);
         let output = if cost > OPERATION_COST_LONG {
             self.long_operations.store(true, Ordering::Relaxed);
-            aside(|| self.backend.run(op, &inputs))?
+            aside(|| self.backend.run_one(op, &inputs, &run))?
         } else {
-            self.backend.run(op, &inputs)?
+            self.backend.run_one(op, &inputs, &run)?
         };
         self.push(output, Some(charge))
     }

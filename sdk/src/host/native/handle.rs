@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use innkeeper_kernels::{Backend, Binary, Compare, Cpu, Op, OpError, Reduce, Unary};
+use innkeeper_kernels::{Backend, Binary, Compare, Cpu, Op, OpError, Reduce, Run, Unary};
 use innkeeper_tensor::{Buffer, Shape, Tensor};
 
 use crate::{DType, Error, Result};
@@ -18,13 +18,14 @@ impl From<OpError> for Error {
         match error {
             OpError::InvalidArgument(text) => Error::InvalidArgument(text),
             OpError::Unsupported(text) => Error::Unsupported(text),
+            OpError::Stopped => Error::Internal(error.to_string()),
         }
     }
 }
 
 fn run(op: Op, inputs: &[&Handle]) -> Result<Handle> {
     let tensors: Vec<&Tensor> = inputs.iter().map(|handle| &handle.0).collect();
-    Ok(Handle(CPU.run(&op, &tensors)?))
+    Ok(Handle(CPU.run_one(&op, &tensors, &Run::new())?))
 }
 
 fn sizes(shape: &[u32]) -> Vec<usize> {
