@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask test`: all of Innkeeper's automation.
+//! `cargo xtask demo`, `cargo xtask test` and `cargo xtask models`: all of Innkeeper's automation.
 //!
 //! It starts other programs, shows what they are doing, and says which command installs one that is missing. It knows
 //! nothing of Innkeeper that its command line and its HTTP API do not say.
@@ -8,6 +8,8 @@
 mod demo;
 mod digits;
 mod host;
+mod models;
+mod python;
 mod run;
 mod signals;
 mod test;
@@ -33,6 +35,12 @@ enum Command {
         #[arg(long)]
         exit: bool,
     },
+    /// Export the models that tests and benchmarks run, and ONNX Runtime's answers, into target/models
+    Models {
+        /// Even when the files are there
+        #[arg(long)]
+        again: bool,
+    },
     /// Everything that CI runs
     Test {
         /// Only the steps whose name contains this
@@ -45,6 +53,7 @@ fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let done = signals::catch().and_then(|()| match command {
         Command::Demo { exit } => demo::run(exit),
+        Command::Models { again } => models::run(again),
         Command::Test { only } => test::run(only.as_deref()),
     });
     match done {

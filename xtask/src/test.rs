@@ -1,9 +1,11 @@
 //! `cargo xtask test`: everything that CI runs, with one compilation of everything.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, command, quietly, root, shown, target};
-use crate::{demo, host, tools};
+use crate::run::{cargo, command, quietly, shown, target};
+use crate::{demo, host, models, python, tools};
 
 /// The plugins that are shipped.
 const PLUGINS: [&str; 4] = ["identity", "add-one", "digits", "mlp"];
@@ -13,12 +15,13 @@ const CLIENTS: &str = "tests/clients";
 /// A step: its name, and what it does. It answers with the tests that it ran.
 type Action = (&'static str, fn() -> Result<Tests>);
 
-const STEPS: [Action; 9] = [
+const STEPS: [Action; 10] = [
     ("format", format),
     ("lints", lints),
     ("documentation", documentation),
     ("dependencies", dependencies),
     ("host", build_host),
+    ("models", exports),
     ("plugins", plugins),
     ("demo", show),
     ("clients", clients),
@@ -123,19 +126,14 @@ fn show() -> Result<Tests> {
 
 /// Prepares Python for the tests with other people's clients, which run with the others.
 fn clients() -> Result<Tests> {
-    let requirements = format!("{CLIENTS}/requirements.txt");
-    if !root().join(&requirements).is_file() {
-        bail!("{requirements} is missing");
-    }
-    tools::require_python()?;
-    let venv = target().join("venv");
-    if !venv.join("bin/pip").is_file() {
-        let mut create = command("python3", &["-m", "venv"]);
-        quietly("making a Python environment", create.arg(&venv))?;
-    }
-    let mut install =
-        command(venv.join("bin/pip"), &["install", "--quiet", "--requirement", &requirements]);
-    quietly("installing tritonclient and KServe's client", &mut install)?;
+    let requirements = Path::new(CLIENTS).join("requirements.txt");
+    python::environment("venv", &requirements, "tritonclient and KServe's client")?;
+    Ok(Tests::default())
+}
+
+/// Models and goldens, for the tests of the graph executor and of plugins.
+fn exports() -> Result<Tests> {
+    models::run(false)?;
     Ok(Tests::default())
 }
 
