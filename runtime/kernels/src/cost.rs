@@ -3,7 +3,7 @@
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
-use crate::{Binary, Op, Unary};
+use crate::{Activation, Binary, Op, Unary};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -19,6 +19,21 @@ const NARROW: u64 = 16;
 fn stride(axis: i64, inputs: &[(DType, &Shape)]) -> u64 {
     let rank = inputs.first().map_or(0, |(_, shape)| shape.rank() as i64);
     if axis == -1 || axis == rank - 1 { 1 } else { STRIDED }
+}
+
+impl Activation {
+    /// What one element costs.
+    pub(crate) fn cost(self) -> u64 {
+        match self {
+            Activation::None => 0,
+            Activation::Gelu
+            | Activation::GeluTanh
+            | Activation::Silu
+            | Activation::Sigmoid
+            | Activation::Tanh => TRANSCENDENTAL,
+            _ => 1,
+        }
+    }
 }
 
 impl Op {
@@ -42,7 +57,9 @@ impl Op {
                     _ => (1, 1),
                 };
                 let calls = CALL.saturating_mul(matrices);
-                return sums.max(touched).saturating_mul(slow).saturating_add(calls);
+                let after = (output.elements() as u64).saturating_mul(self.epilogue());
+                let sums = sums.max(touched).saturating_mul(slow);
+                return sums.saturating_add(after).saturating_add(calls);
             }
             Op::Binary(Binary::Pow) | Op::Scalar { op: Binary::Pow, .. } => 2 * TRANSCENDENTAL,
             Op::Unary(Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Relu) => 1,
@@ -59,6 +76,14 @@ impl Op {
             _ => 1,
         };
         touched.saturating_mul(per_element).saturating_add(CALL)
+    }
+
+    /// What a product does to each of its sums.
+    fn epilogue(&self) -> u64 {
+        match self {
+            Op::Linear { activation, .. } => activation.cost(),
+            _ => 0,
+        }
     }
 
     /// By how much a product is slower than a wide one, which is computed by vectors, and how many matrices it is.

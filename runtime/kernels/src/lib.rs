@@ -39,5 +39,5 @@ mod run;
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::OpError;
-pub use op::{Binary, Compare, Op, Reduce, Unary};
+pub use op::{Activation, Binary, Compare, Op, Reduce, Unary};
 pub use run::Run;

@@ -10,11 +10,14 @@ pub trait Derived: Any + Send + Sync {
     fn byte_length(&self) -> usize;
 }
 
+/// One value, once it is made.
+type Cell = Arc<OnceLock<Arc<dyn Derived>>>;
+
 /// What was derived from one constant tensor: one value of each type, made at the first use and gone with the last
 /// clone of the tensor.
 #[derive(Default)]
 pub(crate) struct Memo {
-    cells: Mutex<Vec<(std::any::TypeId, Arc<OnceLock<Arc<dyn Derived>>>)>>,
+    cells: Mutex<Vec<(std::any::TypeId, Cell)>>,
 }
 
 impl Memo {
@@ -26,7 +29,7 @@ impl Memo {
             match cells.iter().find(|(id, _)| *id == wanted) {
                 Some((_, cell)) => Arc::clone(cell),
                 None => {
-                    let cell = Arc::<OnceLock<Arc<dyn Derived>>>::default();
+                    let cell = Cell::default();
                     cells.push((wanted, Arc::clone(&cell)));
                     cell
                 }

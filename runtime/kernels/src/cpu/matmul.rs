@@ -2,7 +2,7 @@
 
 use innkeeper_tensor::{Shape, Tensor};
 
-use crate::OpError;
+use crate::cpu::activation;
 use crate::cpu::dispatch::float;
 use crate::cpu::gemm::{Matrices, Real, gemm};
 use crate::cpu::memory::{elements, filled, tensor};
@@ -10,6 +10,7 @@ use crate::cpu::rows;
 use crate::cpu::walk::Walk;
 use crate::infer::matmul as shapes;
 use crate::infer::matmul::Product;
+use crate::{Activation, OpError};
 
 /// Up to this many rows the right side is read once and packing it would cost more than it gains.
 const FEW_ROWS_MAX: usize = 4;
@@ -28,19 +29,27 @@ pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor, OpError> {
 pub(super) fn linear(
     x: &Tensor,
     weight: &Tensor,
-    bias: Option<&Tensor>,
+    (bias, residual): (Option<&Tensor>, Option<&Tensor>),
+    activation: Activation,
 ) -> Result<Tensor, OpError> {
-    let product = shapes::linear("linear", x.shape(), weight.shape(), bias.map(Tensor::shape))?;
+    let [of_bias, of_residual] = [bias, residual].map(|operand| operand.map(Tensor::shape));
+    let product = shapes::linear("linear", x.shape(), weight.shape(), of_bias, of_residual)?;
     float!(x.dtype(), T => {
         let mut out = filled(product.shape.elements(), T::default())?;
         if !out.is_empty() {
+            if let Some(residual) = residual {
+                out.copy_from_slice(&elements::<T>(residual)?);
+            }
             if let Some(bias) = bias {
                 let bias = elements::<T>(bias)?;
-                out.chunks_exact_mut(product.n).for_each(|row| row.copy_from_slice(&bias));
+                out.chunks_exact_mut(product.n).for_each(|row| {
+                    row.iter_mut().zip(&*bias).for_each(|(out, &bias)| *out += bias);
+                });
             }
             let Product { m, k, n, .. } = product;
             let (a, b) = (&elements::<T>(x)?, &elements::<T>(weight)?);
             multiply(&Matrices { m, k, n, a, b, b_transposed: true }, &mut out)?;
+            activation::apply(activation, &mut out);
         }
         tensor(x.dtype(), product.shape, out)
     })

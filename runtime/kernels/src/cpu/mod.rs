@@ -1,5 +1,6 @@
 //! The backend that is always there.
 
+mod activation;
 mod create;
 mod dispatch;
 mod elementwise;
@@ -16,7 +17,7 @@ mod walk;
 use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::error::invalid;
-use crate::infer::{axes, layout as shapes};
+use crate::infer::{axes, layout as shapes, matmul as infer_matmul};
 use crate::{Backend, Op, OpError, Run};
 
 /// The processor: the calling thread, and those that a [`Run`] lends.
@@ -83,8 +84,10 @@ impl Backend for Cpu {
                 softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
             }
             (Op::MatMul, [a, b]) => matmul::matmul(a, b),
-            (Op::Linear { .. }, [x, weight]) => matmul::linear(x, weight, None),
-            (Op::Linear { .. }, [x, weight, bias]) => matmul::linear(x, weight, Some(bias)),
+            (Op::Linear { bias, residual, activation }, [x, weight, rest @ ..]) => {
+                let added = infer_matmul::added(rest.iter().copied(), *bias, *residual);
+                matmul::linear(x, weight, added, *activation)
+            }
             _ => Err(invalid(name, "wrong number of operands")),
         }
     }

@@ -60,12 +60,25 @@ pub(crate) fn right(dims: &[usize]) -> Option<(&[usize], usize, usize)> {
     }
 }
 
-/// `x` times `weight` transposed, plus `bias`; all leading dimensions of x are rows, so that there is no batch.
+/// Which of the operands after the weight is the bias, and which the residual.
+pub(crate) fn added<T>(
+    mut rest: impl Iterator<Item = T>,
+    bias: bool,
+    residual: bool,
+) -> (Option<T>, Option<T>) {
+    let bias = if bias { rest.next() } else { None };
+    let residual = if residual { rest.next() } else { None };
+    (bias, residual)
+}
+
+/// `x` times `weight` transposed, plus `bias` and `residual`; all leading dimensions of x are rows, so that there is no
+/// batch.
 pub(crate) fn linear(
     op: &str,
     x: &Shape,
     weight: &Shape,
     bias: Option<&Shape>,
+    residual: Option<&Shape>,
 ) -> Result<Product, OpError> {
     let (&[out, wanted], [lead @ .., got]) = (weight.dims(), x.dims()) else {
         return Err(invalid(
@@ -89,6 +102,14 @@ pub(crate) fn linear(
     }
     let rows = result_shape(op, lead)?;
     let shape = result_shape(op, &[lead, &[out]].concat())?;
+    if let Some(residual) = residual
+        && *residual != shape
+    {
+        return Err(invalid(
+            op,
+            format_args!("residual must be {shape} as the result is, got {residual}"),
+        ));
+    }
     let batch = result_shape(op, &[])?;
     Ok(Product { shape, batch, m: rows.elements(), k: wanted, n: out })
 }

@@ -86,7 +86,7 @@ impl Op {
             Op::MatMul => two(op, inputs, Class::Float, |op, a, b| {
                 matmul::matmul(op, a, b).map(|product| product.shape)
             }),
-            Op::Linear { bias } => linear(op, inputs, *bias),
+            Op::Linear { bias, residual, .. } => linear(op, inputs, *bias, *residual),
         }
     }
 }
@@ -159,21 +159,22 @@ fn select(op: &str, inputs: &[Operand<'_>]) -> Result<(DType, Shape), OpError> {
     Ok((dtype, axes::broadcast(op, &[holds, a, b])?))
 }
 
-fn linear(op: &str, inputs: &[Operand<'_>], bias: bool) -> Result<(DType, Shape), OpError> {
-    let (x, weight, bias) = if bias {
-        let [x, weight, bias] = operands(op, inputs)?;
-        (x, weight, Some(bias))
-    } else {
-        let [x, weight] = operands(op, inputs)?;
-        (x, weight, None)
+fn linear(
+    op: &str,
+    inputs: &[Operand<'_>],
+    bias: bool,
+    residual: bool,
+) -> Result<(DType, Shape), OpError> {
+    let wanted = 2 + usize::from(bias) + usize::from(residual);
+    let ([x, weight, rest @ ..], true) = (inputs, inputs.len() == wanted) else {
+        return Err(invalid(op, format_args!("takes {wanted} operands, got {}", inputs.len())));
     };
-    let dtype = x.0;
-    dtypes::same(op, dtype, weight.0)?;
-    if let Some(bias) = bias {
-        dtypes::same(op, dtype, bias.0)?;
+    for other in inputs {
+        dtypes::same(op, x.0, other.0)?;
     }
-    Class::Float.check(op, dtype)?;
-    Ok((dtype, matmul::linear(op, x.1, weight.1, bias.map(|bias| bias.1))?.shape))
+    Class::Float.check(op, x.0)?;
+    let (bias, residual) = matmul::added(rest.iter().map(|operand| operand.1), bias, residual);
+    Ok((x.0, matmul::linear(op, x.1, weight.1, bias, residual)?.shape))
 }
 
 fn binary_class(op: Binary) -> Class {

@@ -1,10 +1,10 @@
 //! What is refused, and how it is said.
 
-use innkeeper_kernels::{Binary, Compare, Op, OpError, Reduce, Unary};
+use innkeeper_kernels::{Activation, Binary, Compare, Op, OpError, Reduce, Unary};
 use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::oracle::run;
-use crate::values::{NUMERIC, of};
+use crate::values::{NUMERIC, linear, of};
 
 use DType::*;
 
@@ -106,16 +106,17 @@ fn what_does_not_fit_is_an_invalid_argument() {
         (Op::MatMul, &[(Fp32, &[2, 1, 1]), (Fp32, &[3, 1, 1])], "do not broadcast"),
         (Op::MatMul, &[(Fp32, &[2, 2]), (Fp64, &[2, 2])], "one dtype"),
         (Op::MatMul, &[(Fp32, &[1 << 32, 1]), (Fp32, &[1, 1 << 32])], "cannot exist"),
-        (Op::Linear { bias: false }, &[(Fp32, &[2, 3]), (Fp32, &[3, 2])], "must end in 2"),
-        (Op::Linear { bias: false }, &[(Fp32, &[]), (Fp32, &[3, 2])], "x must be [..,in]"),
-        (Op::Linear { bias: false }, &[(Fp32, &[3]), (Fp32, &[3])], "weight [out,in]"),
-        (Op::Linear { bias: true }, &[(Fp32, &[3]), (Fp32, &[2, 3])], "takes 3 operands, got 2"),
+        (linear(false), &[(Fp32, &[2, 3]), (Fp32, &[3, 2])], "must end in 2"),
+        (linear(false), &[(Fp32, &[]), (Fp32, &[3, 2])], "x must be [..,in]"),
+        (linear(false), &[(Fp32, &[3]), (Fp32, &[3])], "weight [out,in]"),
+        (linear(true), &[(Fp32, &[3]), (Fp32, &[2, 3])], "takes 3 operands, got 2"),
+        (linear(true), &[(Fp32, &[3]), (Fp32, &[2, 3]), (Fp32, &[3])], "bias must be [2]"),
+        (linear(true), &[(Fp32, &[3]), (Fp32, &[2, 3]), (Fp64, &[2])], "one dtype"),
         (
-            Op::Linear { bias: true },
+            Op::Linear { bias: false, residual: true, activation: Activation::Relu },
             &[(Fp32, &[3]), (Fp32, &[2, 3]), (Fp32, &[3])],
-            "bias must be [2]",
+            "residual must be [2]",
         ),
-        (Op::Linear { bias: true }, &[(Fp32, &[3]), (Fp32, &[2, 3]), (Fp64, &[2])], "one dtype"),
     ];
     for (op, operands, wanted) in cases {
         match output(op, operands) {
@@ -187,7 +188,7 @@ fn dtypes() {
         check_dtype(&full(dtype, &[1]), &[], dtype != Bytes, dtype);
         let arange = Op::Arange { dtype, start: 0.0, step: 1.0, count: 1 };
         check_dtype(&arange, &[], NUMERIC.contains(&dtype), dtype);
-        check_dtype(&Op::Linear { bias: false }, &[&x, &x], FLOAT.contains(&dtype), dtype);
+        check_dtype(&linear(false), &[&x, &x], FLOAT.contains(&dtype), dtype);
     }
 }
 

@@ -7,7 +7,7 @@ use innkeeper_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 
 use crate::oracle::run;
-use crate::values::{cases, tensor};
+use crate::values::{any_activation, cases, linear, tensor};
 
 fn any_axis() -> impl Strategy<Value = i64> {
     prop_oneof![20 => -4i64..4, 1 => prop::sample::select(&[i64::MIN, i64::MAX, 16, -17][..])]
@@ -66,7 +66,8 @@ fn arithmetic() -> impl Strategy<Value = Op> {
         Just(Op::Select),
         unary.prop_map(Op::Unary),
         Just(Op::MatMul),
-        any::<bool>().prop_map(|bias| Op::Linear { bias }),
+        (any::<bool>(), any::<bool>(), any_activation())
+            .prop_map(|(bias, residual, activation)| { Op::Linear { bias, residual, activation } }),
     ]
 }
 
@@ -125,7 +126,7 @@ fn nothing_is_quick_however_large_it_is() {
         Op::Reduce { op: Reduce::Sum, axes: vec![], keep_dims: false },
         Op::Reduce { op: Reduce::Max, axes: vec![], keep_dims: false },
         Op::MatMul,
-        Op::Linear { bias: false },
+        linear(false),
     ];
     let start = Instant::now();
     for dims in shapes {

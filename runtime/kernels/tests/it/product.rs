@@ -1,11 +1,11 @@
 //! Matrix products.
 
-use innkeeper_kernels::Op;
+use innkeeper_kernels::{Activation, Op};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
 use crate::oracle::{Array, check};
-use crate::values::{broadcastable, cases, float, fp32, spread, tensor};
+use crate::values::{any_activation, broadcastable, cases, float, fp32, linear, spread, tensor};
 
 /// Sizes on every side of what the kernels treat differently: none, one, few rows, whole vectors, and odd remainders.
 fn size() -> impl Strategy<Value = usize> {
@@ -14,6 +14,31 @@ fn size() -> impl Strategy<Value = usize> {
 
 fn tolerance(dtype: DType, k: usize) -> f64 {
     (if dtype == DType::Fp32 { 2e-6 } else { 1e-14 }) * (k as f64 + 1.0)
+}
+
+/// What an activation is.
+pub(crate) fn activated(activation: Activation, a: f64) -> f64 {
+    match activation {
+        Activation::None => a,
+        Activation::Relu => a.max(0.0),
+        Activation::Gelu => 0.5 * a * libm::erfc(-a / 2f64.sqrt()),
+        Activation::GeluTanh => {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (a + 0.044715 * a.powi(3));
+            0.5 * a * (1.0 + inner.tanh())
+        }
+        Activation::Silu => a / (1.0 + (-a).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-a).exp()),
+        Activation::Tanh => a.tanh(),
+        Activation::HardSwish => a * (a / 6.0 + 0.5).clamp(0.0, 1.0),
+        Activation::LeakyRelu(alpha) => {
+            if a < 0.0 {
+                a * f64::from(alpha)
+            } else {
+                a
+            }
+        }
+        Activation::Clip { min, max } => a.max(f64::from(min)).min(f64::from(max)),
+    }
 }
 
 proptest! {
@@ -57,20 +82,24 @@ proptest! {
     }
 
     #[test]
-    fn linears(lead in prop::collection::vec(size(), 0..3), inputs in size(), outputs in size(), dtype in float(), seed: u64, bias: bool) {
+    fn linears(lead in prop::collection::vec(size(), 0..3), inputs in size(), outputs in size(), dtype in float(), seed: u64, bias: bool, residual: bool, activation in any_activation()) {
         let rows: usize = lead.iter().map(|&size| size.max(1)).product();
         prop_assume!(rows * inputs.max(1) * outputs.max(1) < 300_000);
         let x = tensor(dtype, &[&lead[..], &[inputs]].concat(), seed);
         let weight = tensor(dtype, &[outputs, inputs], seed >> 1);
         let offset = tensor(dtype, &[outputs], seed >> 2);
-        let [from, w, b] = [&x, &weight, &offset].map(Array::of);
+        let past = tensor(dtype, &[&lead[..], &[outputs]].concat(), seed >> 3);
+        let [from, w, b, r] = [&x, &weight, &offset, &past].map(Array::of);
         let expected = Array::from_fn(&[&lead[..], &[outputs]].concat(), |index| {
             let (lead, out) = index.split_at(index.len() - 1);
             let sum: f64 = (0..inputs).map(|p| from.at(&[lead, &[p]].concat()) * w.at(&[out[0], p])).sum();
-            if bias { sum + b.at(out) } else { sum }
+            let sum = if bias { sum + b.at(out) } else { sum };
+            activated(activation, if residual { sum + r.at(index) } else { sum })
         });
-        let operands: &[&Tensor] = if bias { &[&x, &weight, &offset] } else { &[&x, &weight] };
-        check(&Op::Linear { bias }, operands, dtype, &expected, tolerance(dtype, inputs));
+        let mut operands: Vec<&Tensor> = vec![&x, &weight];
+        operands.extend(bias.then_some(&offset));
+        operands.extend(residual.then_some(&past));
+        check(&Op::Linear { bias, residual, activation }, &operands, dtype, &expected, 2.0 * tolerance(dtype, inputs));
     }
 }
 
@@ -106,7 +135,7 @@ fn infinities_and_nans_spread_only_where_they_belong() {
         let mut weight = vec![1.0; 2 * 17];
         weight[33] = inf;
         check(
-            &Op::Linear { bias: false },
+            &linear(false),
             &[&fp32(&[m, 17], &a), &fp32(&[2, 17], &weight)],
             DType::Fp32,
             &expected,

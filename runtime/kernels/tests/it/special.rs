@@ -4,7 +4,7 @@ use innkeeper_kernels::{Binary, Compare, Op, OpError, Reduce, Unary};
 use innkeeper_tensor::{DType, Element, Tensor};
 
 use crate::oracle::{Array, check, run};
-use crate::values::fp32;
+use crate::values::{fp32, linear};
 
 const INF: f32 = f32::INFINITY;
 const NAN: f32 = f32::NAN;
@@ -178,11 +178,5 @@ fn of_nothing() {
     check(&Op::MatMul, &[&none, &fp32(&[0, 3], &[])], DType::Fp32, &empty_product, 0.0);
     let bias = fp32(&[3], &[1.0, 2.0, 3.0]);
     let rows = array(&[2, 3], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
-    check(
-        &Op::Linear { bias: true },
-        &[&none, &fp32(&[3, 0], &[]), &bias],
-        DType::Fp32,
-        &rows,
-        0.0,
-    );
+    check(&linear(true), &[&none, &fp32(&[3, 0], &[]), &bias], DType::Fp32, &rows, 0.0);
 }

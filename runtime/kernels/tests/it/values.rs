@@ -1,5 +1,6 @@
 //! Operands to test with.
 
+use innkeeper_kernels::{Activation, Op};
 use innkeeper_tensor::{Buffer, DType, RANK_MAX, Shape, Tensor, bf16, f16};
 use proptest::prelude::*;
 
@@ -125,4 +126,27 @@ pub(crate) fn of(dtype: DType, dims: &[usize], numbers: &[f64], unaligned: bool)
 /// FP32, aligned.
 pub(crate) fn fp32(dims: &[usize], numbers: &[f32]) -> Tensor {
     Tensor::from_vec(dims, numbers.to_vec()).unwrap()
+}
+
+/// A linear layer with nothing after its sum.
+pub(crate) fn linear(bias: bool) -> Op {
+    Op::Linear { bias, residual: false, activation: Activation::None }
+}
+
+pub(crate) fn any_activation() -> impl Strategy<Value = Activation> {
+    use Activation::*;
+    prop::sample::select(
+        &[
+            None,
+            Relu,
+            Gelu,
+            GeluTanh,
+            Silu,
+            Sigmoid,
+            Tanh,
+            HardSwish,
+            LeakyRelu(0.1),
+            Clip { min: -1.0, max: 6.0 },
+        ][..],
+    )
 }

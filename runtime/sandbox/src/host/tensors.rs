@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use innkeeper_kernels::{Backend, Binary, Compare, Op, Reduce, Run, Unary};
+use innkeeper_kernels::{Activation, Backend, Binary, Compare, Op, Reduce, Run, Unary};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -314,9 +314,10 @@ impl tensors::HostTensor for State {
     }
 
     fn linear(&mut self, this: Handle, weight: Handle, bias: Option<Handle>) -> Answer {
+        let op = Op::Linear { bias: bias.is_some(), residual: false, activation: Activation::None };
         match &bias {
-            Some(bias) => self.run(&Op::Linear { bias: true }, &[&this, &weight, bias]),
-            None => self.run(&Op::Linear { bias: false }, &[&this, &weight]),
+            Some(bias) => self.run(&op, &[&this, &weight, bias]),
+            None => self.run(&op, &[&this, &weight]),
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::sync::LazyLock;
 
-use innkeeper_kernels::{Backend, Binary, Compare, Cpu, Op, OpError, Reduce, Run, Unary};
+use innkeeper_kernels::{
+    Activation, Backend, Binary, Compare, Cpu, Op, OpError, Reduce, Run, Unary,
+};
 use innkeeper_tensor::{Buffer, Shape, Tensor};
 
 use crate::{DType, Error, Result};
@@ -192,6 +194,7 @@ impl Handle {
 
     pub(crate) fn linear(&self, weight: &Handle, bias: Option<&Handle>) -> Result<Handle> {
         let operands = [self, weight].into_iter().chain(bias);
-        run(Op::Linear { bias: bias.is_some() }, &operands.collect::<Vec<_>>())
+        let op = Op::Linear { bias: bias.is_some(), residual: false, activation: Activation::None };
+        run(op, &operands.collect::<Vec<_>>())
     }
 }

@@ -1,6 +1,10 @@
 //! The operations and their attributes.
 
+mod activation;
+
 use innkeeper_tensor::DType;
+
+pub use activation::Activation;
 
 /// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
 ///
@@ -125,11 +129,15 @@ pub enum Op {
     /// `[.., m, n]`. A rank-1 a is a row, a rank-1 b a column, and that dimension is not in the result. With k = 0 the
     /// result is 0. FP32, FP64. ONNX MatMul.
     MatMul,
-    /// x `[.., in]`, weight `[out, in]`, and with `bias` a third operand `[out]`: x W^T + bias, `[.., out]`. FP32,
-    /// FP64. PyTorch's `linear`; ONNX Gemm with transB = 1.
+    /// x `[.., in]`, weight `[out, in]`, with `bias` then `[out]`, with `residual` then one of the result's shape:
+    /// activation(x W^T + bias + residual), `[.., out]`. FP32, FP64. PyTorch's `linear`; ONNX Gemm with transB = 1.
     Linear {
-        /// Whether there is a third operand.
+        /// Whether an operand is added to every row.
         bias: bool,
+        /// Whether an operand is added element by element: what a residual connection carries past the product.
+        residual: bool,
+        /// What is done to each sum.
+        activation: Activation,
     },
 }
 
