@@ -3,12 +3,12 @@
 use std::fmt;
 
 use innkeeper_catalog::{CatalogError, Digest, ModelKey, TenantName, VersionName};
+use innkeeper_formats::safetensors::SafetensorsError;
 use innkeeper_predict::Fault;
 use innkeeper_sandbox::{CompileError, GuestError, Rejected};
 use innkeeper_tensor::{Mismatch, SignatureError};
 
 use crate::bundle::BundleError;
-use crate::safetensors::SafetensorsError;
 
 /// Why a version is not served, or a change to a model was not made.
 #[derive(Debug, thiserror::Error)]

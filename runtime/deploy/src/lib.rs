@@ -16,7 +16,6 @@ mod warm_up;
 pub mod bundle;
 mod error;
 mod facts;
-pub mod safetensors;
 mod shared;
 mod turns;
 

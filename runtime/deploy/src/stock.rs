@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, TenantName};
+use innkeeper_formats::safetensors;
 use innkeeper_predict::{Loaded, Loader};
 use innkeeper_sandbox::{Asset, Assets, Compiler, Engine, OpenError, Program};
 use innkeeper_tensor::{Buffer, Tensor};
@@ -15,7 +16,6 @@ use tokio::sync::Semaphore;
 use crate::DeployError;
 use crate::artefacts::Artefacts;
 use crate::bundle::{AssetRef, Manifest};
-use crate::safetensors;
 use crate::shared::Shared;
 use crate::turns::Turns;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
-use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use innkeeper_formats::safetensors;
+use innkeeper_tensor::{Buffer, Tensor};
 use sha2::{Digest, Sha256};
 
 use super::Handle;
@@ -31,29 +31,14 @@ impl Assets {
     }
 
     pub(crate) fn tensor_names(&self, name: &str) -> Result<Vec<String>> {
-        let file = self.safetensors(name)?;
-        let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
-        names.sort();
-        Ok(names)
+        Ok(self.tensors(name)?.into_keys().collect())
     }
 
     pub(crate) fn open_tensor(&self, name: &str, tensor: &str) -> Result<Handle> {
-        let file = self.safetensors(name)?;
-        let view = file.tensor(tensor).map_err(|error| match error {
-            SafeTensorError::TensorNotFound(_) => {
-                Error::not_found(format!("asset {name:?} has no tensor {tensor:?}"))
-            }
-            error => Error::invalid_argument(format!("asset {name:?}: {error}")),
-        })?;
-        let dtype = dtype(view.dtype()).ok_or_else(|| {
-            Error::unsupported(format!("tensor {tensor:?} of asset {name:?} is {}", view.dtype()))
-        })?;
-        let data = Buffer::aligned_copy(view.data());
-        Shape::new(view.shape())
-            .map_err(Into::into)
-            .and_then(|shape| Tensor::new(dtype, shape, data))
-            .map(Handle)
-            .map_err(|error| Error::invalid_argument(format!("tensor {tensor:?}: {error}")))
+        self.tensors(name)?
+            .remove(tensor)
+            .map(|found| Handle(found.constant()))
+            .ok_or_else(|| Error::not_found(format!("asset {name:?} has no tensor {tensor:?}")))
     }
 
     fn bytes(&self, name: &str) -> Result<&[u8]> {
@@ -63,28 +48,9 @@ impl Assets {
         })
     }
 
-    fn safetensors(&self, name: &str) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(self.bytes(name)?).map_err(|error| {
-            Error::invalid_argument(format!("asset {name:?} is no safetensors file: {error}"))
+    fn tensors(&self, name: &str) -> Result<BTreeMap<String, Tensor>> {
+        safetensors::tensors(&Buffer::aligned_copy(self.bytes(name)?)).map_err(|error| {
+            Error::invalid_argument(format!("the asset {name:?} cannot be used: {error}"))
         })
     }
-}
-
-fn dtype(dtype: Dtype) -> Option<DType> {
-    Some(match dtype {
-        Dtype::BOOL => DType::Bool,
-        Dtype::U8 => DType::Uint8,
-        Dtype::U16 => DType::Uint16,
-        Dtype::U32 => DType::Uint32,
-        Dtype::U64 => DType::Uint64,
-        Dtype::I8 => DType::Int8,
-        Dtype::I16 => DType::Int16,
-        Dtype::I32 => DType::Int32,
-        Dtype::I64 => DType::Int64,
-        Dtype::F16 => DType::Fp16,
-        Dtype::BF16 => DType::Bf16,
-        Dtype::F32 => DType::Fp32,
-        Dtype::F64 => DType::Fp64,
-        _ => return None,
-    })
 }
