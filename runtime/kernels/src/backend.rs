@@ -3,7 +3,7 @@
 use innkeeper_tensor::Tensor;
 
 use crate::error::invalid;
-use crate::{Op, OpError, Run};
+use crate::{Op, OpError, Optim, Run};
 
 /// Something that runs operations.
 ///
@@ -27,10 +27,33 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// As [`Backend::run`], and [`OpError::InvalidArgument`] for an operation with several results.
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
-        let mut results = self.run(op, inputs, run)?;
-        match (results.pop(), results.is_empty()) {
-            (Some(result), true) => Ok(result),
-            _ => Err(invalid(op.name(), "has several results; one was asked for")),
-        }
+        one(op, self.run(op, inputs, run)?)
+    }
+
+    /// Takes the step `optim`: `changing`, its groups of tensors that change, become the new ones, and `read` are its
+    /// other operands. What the operation answers besides is the result. The memory of a tensor that nobody else holds
+    /// is used again; other holders keep the old elements.
+    ///
+    /// # Errors
+    /// As [`Backend::run`]; after errors that operands show, which come first, nothing has changed.
+    fn update(
+        &self,
+        optim: &Optim,
+        changing: &mut [Tensor],
+        read: &[&Tensor],
+        run: &Run<'_>,
+    ) -> Result<Option<Tensor>, OpError> {
+        let operands: Vec<&Tensor> = changing.iter().chain(read.iter().copied()).collect();
+        let mut results = self.run(&Op::Optim(*optim), &operands, run)?.into_iter();
+        changing.iter_mut().zip(&mut results).for_each(|(old, new)| *old = new);
+        Ok(results.next())
+    }
+}
+
+/// The one result of `op`.
+pub(crate) fn one(op: &Op, mut results: Vec<Tensor>) -> Result<Tensor, OpError> {
+    match (results.pop(), results.is_empty()) {
+        (Some(result), true) => Ok(result),
+        _ => Err(invalid(op.name(), "has several results; one was asked for")),
     }
 }

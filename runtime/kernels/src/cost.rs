@@ -3,7 +3,7 @@
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
-use crate::{Activation, Binary, Op, Unary};
+use crate::{Activation, Binary, Grad, Op, Unary};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -41,6 +41,9 @@ impl Op {
     /// the work per element. It is for sharing time fairly, not for accounting. Operands that do not fit cost what it
     /// takes to refuse them.
     pub fn cost(&self, inputs: &[(DType, &Shape)]) -> u64 {
+        if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = self {
+            return self.training_cost(inputs);
+        }
         let Ok((_, output)) = self.output(inputs) else {
             return CALL;
         };
@@ -84,6 +87,45 @@ impl Op {
             Op::Linear { activation, .. } => activation.cost(),
             _ => 0,
         }
+    }
+
+    /// The price of losses, backward passes and optimiser steps.
+    fn training_cost(&self, inputs: &[(DType, &Shape)]) -> u64 {
+        let Ok(results) = self.outputs(inputs) else {
+            return CALL;
+        };
+        let elements = |count: u64, shape: &Shape| count.saturating_add(shape.elements() as u64);
+        let read = inputs.iter().map(|(_, shape)| *shape).fold(0, elements);
+        let touched = read.max(results.iter().map(|(_, shape)| shape).fold(0, elements));
+        let calls = CALL.saturating_mul(inputs.len() as u64 + results.len() as u64);
+        let work = match (self, inputs) {
+            (Op::Grad(Grad::Linear { input, .. }), [(_, dy), (_, x), _]) => {
+                let depth = x.dims().last().copied().unwrap_or(0) as u64;
+                let products = (dy.elements() as u64).saturating_mul(depth);
+                products.saturating_mul(1 + u64::from(*input)).max(touched)
+            }
+            (Op::Grad(Grad::Conv { input, .. }), [(_, dy), _, (_, weight)]) => {
+                let filters = weight.dims().first().copied().unwrap_or(1).max(1);
+                let depth = (weight.elements() / filters) as u64;
+                let products = (dy.elements() as u64).saturating_mul(depth);
+                products.saturating_mul(1 + u64::from(*input)).max(touched)
+            }
+            (
+                Op::Grad(Grad::MaxPool { kernel, .. } | Grad::AveragePool { kernel, .. }),
+                [(_, dy), _],
+            ) => {
+                let taps = kernel.iter().fold(1u64, |taps, &size| taps.saturating_mul(size as u64));
+                taps.saturating_mul(dy.elements() as u64)
+                    .saturating_mul(TRANSCENDENTAL)
+                    .max(touched)
+            }
+            (Op::Grad(Grad::Softmax { axis } | Grad::LogSoftmax { axis }), _) => {
+                touched.saturating_mul(TRANSCENDENTAL.max(stride(*axis, inputs)))
+            }
+            (Op::Grad(Grad::SumTo { .. } | Grad::Gather { .. }), _) => touched,
+            _ => touched.saturating_mul(TRANSCENDENTAL),
+        };
+        work.saturating_add(calls)
     }
 
     /// By how much a product is slower than a wide one, which is computed by vectors, and how many matrices it is.

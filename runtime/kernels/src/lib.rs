@@ -39,5 +39,8 @@ mod run;
 pub use backend::Backend;
 pub use cpu::Cpu;
 pub use error::OpError;
-pub use op::{Activation, Binary, Compare, Op, Reduce, Unary};
+pub use op::{
+    Activation, Binary, Compare, Grad, Loss, LossOf, Op, Optim, Reduce, Reduction, Slope, Unary,
+    Window,
+};
 pub use run::Run;

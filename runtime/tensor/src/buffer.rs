@@ -55,6 +55,23 @@ impl Buffer {
         Arc::try_unwrap(owned).ok().map(|owned| owned.0)
     }
 
+    /// [`Buffer::into_vec`], giving the buffer back where somebody else holds the bytes too, or where it is a part of
+    /// the vector, or of another type.
+    ///
+    /// # Errors
+    /// The buffer itself.
+    pub fn try_into_vec<T: Element>(self) -> Result<Vec<T>, Buffer> {
+        let owner: &dyn Any = &*self.owner;
+        let whole = owner
+            .downcast_ref::<Owned<T>>()
+            .is_some_and(|Owned(elements)| self.range == (0..size_of_val(&elements[..])));
+        if !whole || Arc::strong_count(&self.owner) != 1 {
+            return Err(self);
+        }
+        // Nobody can get hold of the bytes while this is the one reference to them, so that there is a vector.
+        Ok(self.into_vec().unwrap_or_default())
+    }
+
     /// A copy of `bytes` that is aligned for every dtype.
     pub fn aligned_copy(bytes: &[u8]) -> Buffer {
         let mut words = vec![0u64; bytes.len().div_ceil(8)];

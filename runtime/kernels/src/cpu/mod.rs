@@ -5,20 +5,26 @@ mod create;
 mod dispatch;
 mod elementwise;
 mod gemm;
+mod grad;
 mod layout;
+mod loss;
 mod matmul;
 mod memory;
 mod number;
+mod optim;
 mod reduce;
 mod rows;
+mod smooth;
 mod softmax;
 mod walk;
+mod wide;
 
 use innkeeper_tensor::{DType, Shape, Tensor};
 
+use crate::backend::one;
 use crate::error::invalid;
 use crate::infer::{axes, layout as shapes, matmul as infer_matmul};
-use crate::{Backend, Op, OpError, Run};
+use crate::{Backend, Op, OpError, Optim, Run};
 
 /// The processor: the calling thread, and those that a [`Run`] lends.
 #[derive(Debug, Clone, Copy, Default)]
@@ -37,11 +43,47 @@ impl Backend for Cpu {
     }
 
     fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
-        // Families of operations with several results come before this.
-        self.run_one(op, inputs, run).map(|result| vec![result])
+        match (op, inputs) {
+            (Op::Loss(of), [x, target]) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                loss::loss(of, results, x, target, run)
+            }
+            (Op::Grad(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                grad::grad(self, of, results, inputs, run)
+            }
+            (Op::Optim(optim), _) => {
+                let count = checked_all(op, inputs)?.len();
+                let changing = count - usize::from(matches!(optim, Optim::ClipNorm { .. }));
+                let (changing, read) = inputs.split_at(changing);
+                let mut results: Vec<Tensor> = changing.iter().map(|&x| x.clone()).collect();
+                let more = self.update(optim, &mut results, read, run)?;
+                results.extend(more);
+                Ok(results)
+            }
+            _ => self.run_one(op, inputs, run).map(|result| vec![result]),
+        }
+    }
+
+    fn update(
+        &self,
+        optim: &Optim,
+        changing: &mut [Tensor],
+        read: &[&Tensor],
+        run: &Run<'_>,
+    ) -> Result<Option<Tensor>, OpError> {
+        let operands: Vec<&Tensor> = changing.iter().chain(read.iter().copied()).collect();
+        checked_all(&Op::Optim(*optim), &operands)?;
+        run.check()?;
+        optim::update(optim, changing, read, run)
     }
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
+        if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = op {
+            return one(op, self.run(op, inputs, run)?);
+        }
         let (dtype, shape) = checked(op, inputs)?;
         run.check()?;
         let name = op.name();
@@ -107,4 +149,10 @@ fn checked(op: &Op, inputs: &[&Tensor]) -> Result<(DType, Shape), OpError> {
             op.output(&operands)
         }
     }
+}
+
+/// [`Op::outputs`] of these tensors.
+fn checked_all(op: &Op, inputs: &[&Tensor]) -> Result<Vec<(DType, Shape)>, OpError> {
+    let operands: Vec<_> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
+    op.outputs(&operands)
 }

@@ -2,8 +2,11 @@
 
 pub(crate) mod axes;
 pub(crate) mod dtypes;
+pub(crate) mod grad;
 pub(crate) mod layout;
+mod loss;
 pub(crate) mod matmul;
+mod optim;
 
 use innkeeper_tensor::{DType, Shape, ShapeError};
 
@@ -23,8 +26,12 @@ impl Op {
     /// everything else that does not fit. Whatever the elements can get wrong is for
     /// [`Backend::run`](crate::Backend::run) to find.
     pub fn outputs(&self, inputs: &[(DType, &Shape)]) -> Result<Vec<(DType, Shape)>, OpError> {
-        // Families of operations with several results come before this.
-        self.output(inputs).map(|result| vec![result])
+        match self {
+            Op::Loss(loss) => loss::loss(loss, inputs),
+            Op::Grad(grad) => grad::grad(grad, inputs),
+            Op::Optim(optim) => optim::optim(optim, inputs),
+            _ => self.output(inputs).map(|result| vec![result]),
+        }
     }
 
     /// [`Op::outputs`] of an operation with one result.
@@ -87,6 +94,13 @@ impl Op {
                 matmul::matmul(op, a, b).map(|product| product.shape)
             }),
             Op::Linear { bias, residual, .. } => linear(op, inputs, *bias, *residual),
+            Op::Loss(_) | Op::Grad(_) | Op::Optim(_) => {
+                let mut results = self.outputs(inputs)?;
+                match (results.pop(), results.is_empty()) {
+                    (Some(result), true) => Ok(result),
+                    _ => Err(invalid(op, "does not have one result; ask for all of them")),
+                }
+            }
         }
     }
 }

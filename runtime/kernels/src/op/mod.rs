@@ -1,10 +1,16 @@
 //! The operations and their attributes.
 
 mod activation;
+mod grad;
+mod loss;
+mod optim;
 
 use innkeeper_tensor::DType;
 
 pub use activation::Activation;
+pub use grad::{Grad, Slope, Window};
+pub use loss::{Loss, LossOf, Reduction};
+pub use optim::Optim;
 
 /// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
 ///
@@ -139,6 +145,12 @@ pub enum Op {
         /// What is done to each sum.
         activation: Activation,
     },
+    /// What training minimises, with its gradient.
+    Loss(Loss),
+    /// A backward pass.
+    Grad(Grad),
+    /// A step of an optimiser.
+    Optim(Optim),
 }
 
 /// An operation on two operands, element by element. Numeric dtypes unless said otherwise; integers wrap around.
@@ -237,6 +249,9 @@ impl Op {
             Op::LogSoftmax { .. } => "log-softmax",
             Op::MatMul => "matmul",
             Op::Linear { .. } => "linear",
+            Op::Loss(loss) => loss.name(),
+            Op::Grad(grad) => grad.name(),
+            Op::Optim(optim) => optim.name(),
         }
     }
 }
