@@ -3,7 +3,7 @@
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
-use crate::{Activation, Binary, Grad, Op, Unary};
+use crate::{Activation, Binary, Grad, Op};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -65,8 +65,9 @@ impl Op {
                 return sums.saturating_add(after).saturating_add(calls);
             }
             Op::Binary(Binary::Pow) | Op::Scalar { op: Binary::Pow, .. } => 2 * TRANSCENDENTAL,
-            Op::Unary(Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Relu) => 1,
-            Op::Unary(_) => TRANSCENDENTAL,
+            Op::Unary(op) if op.is_cheap() => 1,
+            Op::Curve(op) if op.is_cheap() => 1,
+            Op::Unary(_) | Op::Curve(_) => TRANSCENDENTAL,
             Op::Softmax { axis } | Op::LogSoftmax { axis } => {
                 TRANSCENDENTAL.max(stride(*axis, inputs))
             }

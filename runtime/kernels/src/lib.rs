@@ -43,4 +43,5 @@ pub use op::{
     Activation, Binary, Compare, Grad, Loss, LossOf, Op, Optim, Reduce, Reduction, Slope, Unary,
     Window,
 };
+pub use op::{Curve, Test};
 pub use run::Run;

@@ -66,6 +66,31 @@ macro_rules! numeric {
     };
 }
 
+/// `$body` with `$T` standing for the element of a float's dtype.
+macro_rules! floating {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            innkeeper_tensor::DType::Fp32 => {
+                type $T = f32;
+                $body
+            }
+            innkeeper_tensor::DType::Fp64 => {
+                type $T = f64;
+                $body
+            }
+            innkeeper_tensor::DType::Fp16 => {
+                type $T = innkeeper_tensor::f16;
+                $body
+            }
+            innkeeper_tensor::DType::Bf16 => {
+                type $T = innkeeper_tensor::bf16;
+                $body
+            }
+            other => Err($crate::cpu::dispatch::refused(other)),
+        }
+    };
+}
+
 /// `$body` with `$T` standing for f32 or f64.
 macro_rules! float {
     ($dtype:expr, $T:ident => $body:expr) => {
@@ -108,4 +133,4 @@ macro_rules! word {
     };
 }
 
-pub(super) use {float, numeric, word};
+pub(super) use {float, floating, numeric, word};

@@ -8,14 +8,17 @@ mod gemm;
 mod grad;
 mod layout;
 mod loss;
+mod math;
 mod matmul;
 mod memory;
 mod number;
 mod optim;
+mod pieces;
 mod reduce;
 mod rows;
 mod smooth;
 mod softmax;
+mod unary;
 mod walk;
 mod wide;
 
@@ -107,11 +110,13 @@ impl Backend for Cpu {
                 let axis = axes::axis(name, *axis, data.shape().rank())?;
                 layout::gather(shape, data, indices, axis)
             }
-            (Op::Binary(binary), [a, b]) => elementwise::binary(*binary, shape, a, b),
-            (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value),
-            (Op::Compare(compare), [a, b]) => elementwise::compare(*compare, shape, a, b),
-            (Op::Select, [condition, a, b]) => elementwise::select(shape, condition, a, b),
-            (Op::Unary(unary), [a]) => elementwise::unary(*unary, a),
+            (Op::Binary(binary), [a, b]) => elementwise::binary(*binary, shape, a, b, run),
+            (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value, run),
+            (Op::Compare(compare), [a, b]) => elementwise::compare(*compare, shape, a, b, run),
+            (Op::Select, [condition, a, b]) => elementwise::select(shape, condition, a, b, run),
+            (Op::Unary(op), [a]) => unary::unary(*op, a, run),
+            (Op::Curve(op), [a]) => unary::curve(*op, a, run),
+            (Op::Test(op), [a]) => unary::test(*op, a, run),
             (Op::Reduce { op, axes, .. }, [a]) => {
                 let gone = axes::axes(name, axes, a.shape().rank())?;
                 reduce::reduce(*op, shape, a, &gone)

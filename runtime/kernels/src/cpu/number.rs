@@ -1,6 +1,6 @@
 //! Arithmetic on elements, one trait per family of dtypes.
 
-use innkeeper_tensor::{Element, bf16, f16};
+use innkeeper_tensor::{DType, Element, bf16, f16};
 
 /// The element of a numeric dtype.
 pub(super) trait Number: Element + PartialOrd + Default {
@@ -12,12 +12,20 @@ pub(super) trait Number: Element + PartialOrd + Default {
     const HIGHEST: Self;
     /// Whether dividing by zero is an error.
     const INTEGER: bool;
+    /// Whether loops over it are worth compiling for several sets of vector instructions.
+    const VECTORS: bool = matches!(Self::DTYPE, DType::Fp32 | DType::Fp64 | DType::Int32);
 
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
     /// Integers must not be divided by zero here: the quotient is then 0.
     fn div(self, other: Self) -> Self;
+    /// What is left of a division, with the sign of `other`. Integers as for `div`.
+    fn modulo(self, other: Self) -> Self;
+    /// What is left of a division, with the sign of `self`. Integers as for `div`.
+    fn remainder(self, other: Self) -> Self;
+    /// `self` to the power of `other`.
+    fn power(self, other: Self) -> Self;
     fn is_nan(self) -> bool;
     /// The exact value in an accumulator.
     fn widen(self) -> Self::Sum;
@@ -63,6 +71,38 @@ macro_rules! integers {
                 if other == 0 { 0 } else { self.wrapping_div(other) }
             }
             #[inline(always)]
+            fn modulo(self, other: Self) -> Self {
+                if other == 0 {
+                    return 0;
+                }
+                let left = self.wrapping_rem(other);
+                // Only for signed integers can the signs differ.
+                if left != 0 && (left > 0) != (other > 0) { left.wrapping_add(other) } else { left }
+            }
+            #[inline(always)]
+            fn remainder(self, other: Self) -> Self {
+                if other == 0 { 0 } else { self.wrapping_rem(other) }
+            }
+            fn power(self, other: Self) -> Self {
+                let minus_one = (0 as $int).wrapping_sub(1);
+                let odd = other & 1 == 1;
+                let mut exponent = match u64::try_from(other) {
+                    Ok(exponent) => exponent,
+                    // Below zero only 1 and -1 are not truncated to 0.
+                    Err(_) if self == 1 || (self == minus_one && !odd) => return 1,
+                    Err(_) => return if self == minus_one { self } else { 0 },
+                };
+                let (mut base, mut result) = (self, 1 as $int);
+                while exponent > 0 {
+                    if exponent & 1 == 1 {
+                        result = result.wrapping_mul(base);
+                    }
+                    base = base.wrapping_mul(base);
+                    exponent >>= 1;
+                }
+                result
+            }
+            #[inline(always)]
             fn is_nan(self) -> bool {
                 false
             }
@@ -84,7 +124,7 @@ macro_rules! integers {
 integers! { u8 u16 u32 u64 i8 i16 i32 i64 }
 
 macro_rules! floats {
-    ($($float:ty, $infinity:expr, $lowest:expr;)*) => {$(
+    ($($float:ty, $infinity:expr, $lowest:expr, $power:expr;)*) => {$(
         impl Number for $float {
             type Sum = f64;
             const LOWEST: Self = $lowest;
@@ -108,6 +148,19 @@ macro_rules! floats {
                 self / other
             }
             #[inline(always)]
+            fn modulo(self, other: Self) -> Self {
+                let left = self % other;
+                let zero = Self::default();
+                if left != zero && (left < zero) != (other < zero) { left + other } else { left }
+            }
+            #[inline(always)]
+            fn remainder(self, other: Self) -> Self {
+                self % other
+            }
+            fn power(self, other: Self) -> Self {
+                $power(self, other)
+            }
+            #[inline(always)]
             fn is_nan(self) -> bool {
                 self.is_nan()
             }
@@ -127,10 +180,14 @@ macro_rules! floats {
     )*};
 }
 floats! {
-    f16, f16::INFINITY, f16::NEG_INFINITY;
-    bf16, bf16::INFINITY, bf16::NEG_INFINITY;
-    f32, f32::INFINITY, f32::NEG_INFINITY;
-    f64, f64::INFINITY, f64::NEG_INFINITY;
+    f16, f16::INFINITY, f16::NEG_INFINITY, |x: f16, y: f16| {
+        f16::from_f32(x.to_f32().powf(y.to_f32()))
+    };
+    bf16, bf16::INFINITY, bf16::NEG_INFINITY, |x: bf16, y: bf16| {
+        bf16::from_f32(x.to_f32().powf(y.to_f32()))
+    };
+    f32, f32::INFINITY, f32::NEG_INFINITY, f32::powf;
+    f64, f64::INFINITY, f64::NEG_INFINITY, f64::powf;
 }
 
 /// The element of FP32 or FP64.
@@ -138,10 +195,8 @@ pub(super) trait Float: Number<Sum = f64> {
     fn neg(self) -> Self;
     fn abs(self) -> Self;
     fn exp(self) -> Self;
-    fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn tanh(self) -> Self;
-    fn pow(self, exponent: Self) -> Self;
     fn sigmoid(self) -> Self;
     fn relu(self) -> Self;
     fn gelu(self) -> Self;
@@ -162,18 +217,12 @@ macro_rules! real {
             fn exp(self) -> Self {
                 self.exp()
             }
-            fn ln(self) -> Self {
-                self.ln()
-            }
             #[inline(always)]
             fn sqrt(self) -> Self {
                 self.sqrt()
             }
             fn tanh(self) -> Self {
                 self.tanh()
-            }
-            fn pow(self, exponent: Self) -> Self {
-                self.powf(exponent)
             }
             fn sigmoid(self) -> Self {
                 // e to a number that is not positive cannot overflow.

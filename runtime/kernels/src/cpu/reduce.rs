@@ -2,9 +2,9 @@
 
 use innkeeper_tensor::{DType, RANK_MAX, Shape, Tensor};
 
-use crate::cpu::dispatch::{float, numeric};
+use crate::cpu::dispatch::{floating, numeric};
 use crate::cpu::memory::{elements, filled, room, tensor};
-use crate::cpu::number::{Float, Number};
+use crate::cpu::number::Number;
 use crate::cpu::walk::{Walk, around};
 use crate::{OpError, Reduce};
 
@@ -22,7 +22,7 @@ pub(super) fn reduce(
     let plan = Plan::new(x.shape(), gone);
     match op {
         Reduce::Sum => numeric!(x.dtype(), T => folded::<T, Sum>(&plan, shape, x)),
-        Reduce::Mean => float!(x.dtype(), T => folded::<T, Mean>(&plan, shape, x)),
+        Reduce::Mean => floating!(x.dtype(), T => folded::<T, Mean>(&plan, shape, x)),
         Reduce::Max => numeric!(x.dtype(), T => folded::<T, Max>(&plan, shape, x)),
         Reduce::Min => numeric!(x.dtype(), T => folded::<T, Min>(&plan, shape, x)),
     }
@@ -89,7 +89,7 @@ impl<T: Number> Fold<T> for Sum {
     }
 }
 
-impl<T: Float> Fold<T> for Mean {
+impl<T: Number<Sum = f64>> Fold<T> for Mean {
     type Acc = f64;
     #[inline(always)]
     fn start() -> f64 {

@@ -1,5 +1,7 @@
 //! Walking several tensors of different strides in step.
 
+use std::ops::Range;
+
 use innkeeper_tensor::{RANK_MAX, Shape};
 
 /// Positions in `N` tensors, visited in the row-major order of one shape. Dimensions of size 1 are left out, and
@@ -111,6 +113,57 @@ impl<const N: usize> Walk<N> {
     }
 }
 
+// Three arrays are walked side by side.
+#[allow(clippy::needless_range_loop)]
+impl<const N: usize> Walk<N> {
+    /// Calls `span` with the positions at which runs start and their lengths, for those elements of the walk, in its
+    /// order. No size may be 0.
+    #[inline(always)]
+    pub(super) fn spans(&self, elements: Range<usize>, mut span: impl FnMut([usize; N], usize)) {
+        let n = self.sizes[0];
+        let mut count = [0; RANK_MAX + 1];
+        let mut at = [0; N];
+        let mut row = elements.start / n;
+        for dim in 1..self.rank {
+            count[dim] = row % self.sizes[dim];
+            row /= self.sizes[dim];
+            for (at, stride) in at.iter_mut().zip(self.strides[dim]) {
+                *at += stride * count[dim];
+            }
+        }
+        let (mut column, mut left) = (elements.start % n, elements.len());
+        while left > 0 {
+            let len = left.min(n - column);
+            let mut start = at;
+            for (start, stride) in start.iter_mut().zip(self.strides[0]) {
+                *start += stride * column;
+            }
+            span(start, len);
+            left -= len;
+            column = 0;
+            self.step(&mut at, &mut count);
+        }
+    }
+
+    /// To the next row; after the last to the first.
+    #[inline(always)]
+    fn step(&self, at: &mut [usize; N], count: &mut [usize; RANK_MAX + 1]) {
+        for dim in 1..self.rank {
+            count[dim] += 1;
+            for (at, stride) in at.iter_mut().zip(self.strides[dim]) {
+                *at += stride;
+            }
+            if count[dim] < self.sizes[dim] {
+                return;
+            }
+            for (at, stride) in at.iter_mut().zip(self.strides[dim]) {
+                *at -= stride * self.sizes[dim];
+            }
+            count[dim] = 0;
+        }
+    }
+}
+
 /// The row-major strides of `shape`, outermost first.
 pub(super) fn strides(shape: &Shape) -> [usize; RANK_MAX] {
     let mut strides = [0; RANK_MAX];
@@ -166,6 +219,22 @@ mod tests {
         assert_eq!((walk.inner().0, visited(&walk)), (1, vec![[0, 0]]));
         let walk = Walk::broadcast(&shape(&[1, 1]), [&shape(&[1]), &shape(&[])]);
         assert_eq!((walk.inner().0, visited(&walk)), (1, vec![[0, 0]]));
+    }
+
+    #[test]
+    fn spans_are_the_rows_from_anywhere() {
+        let walk = Walk::broadcast(&shape(&[2, 3, 4]), [&shape(&[2, 1, 4]), &shape(&[3, 1])]);
+        let each = |elements: Range<usize>| {
+            let mut all = vec![];
+            walk.spans(elements, |[i, j], len| all.extend((0..len).map(|k| (i + k, j))));
+            all
+        };
+        let whole: Vec<_> = (0..24).map(|i| (i / 12 * 4 + i % 4, i / 4 % 3)).collect();
+        for start in 0..24 {
+            for end in start..=24 {
+                assert_eq!(each(start..end), whole[start..end]);
+            }
+        }
     }
 
     #[test]

@@ -10,10 +10,16 @@ use crate::error::{invalid, unsupported};
 pub(crate) enum Class {
     /// FP32 and FP64.
     Float,
+    /// FP16, BF16, FP32 and FP64.
+    Floating,
     /// Those and the signed integers.
-    FloatOrSigned,
-    /// Those and the unsigned integers.
-    FloatOrInteger,
+    Signed,
+    /// The integers.
+    Integer,
+    /// The unsigned integers.
+    Unsigned,
+    /// BOOL.
+    Logical,
     /// Every dtype but BOOL and BYTES.
     Numeric,
     /// Every dtype but BYTES.
@@ -27,8 +33,11 @@ impl Class {
         }
         let wanted = match self {
             Class::Float => "FP32 and FP64",
-            Class::FloatOrSigned => "FP32, FP64 and the signed integers",
-            Class::FloatOrInteger => "FP32, FP64 and the integers",
+            Class::Floating => "FP16, BF16, FP32 and FP64",
+            Class::Signed => "the floats and the signed integers",
+            Class::Integer => "the integers",
+            Class::Unsigned => "the unsigned integers",
+            Class::Logical => "BOOL",
             Class::Numeric => "every dtype but BOOL and BYTES",
             Class::Fixed => "every dtype but BYTES",
         };
@@ -40,8 +49,11 @@ impl Class {
         use DType::*;
         match self {
             Class::Float => matches!(dtype, Fp32 | Fp64),
-            Class::FloatOrSigned => matches!(dtype, Fp32 | Fp64 | Int8 | Int16 | Int32 | Int64),
-            Class::FloatOrInteger => !matches!(dtype, Bool | Bytes | Fp16 | Bf16),
+            Class::Floating => dtype.is_float(),
+            Class::Signed => dtype.is_float() || matches!(dtype, Int8 | Int16 | Int32 | Int64),
+            Class::Integer => !dtype.is_float() && !matches!(dtype, Bool | Bytes),
+            Class::Unsigned => matches!(dtype, Uint8 | Uint16 | Uint32 | Uint64),
+            Class::Logical => dtype == Bool,
             Class::Numeric => !matches!(dtype, Bool | Bytes),
             Class::Fixed => dtype != Bytes,
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod axes;
 pub(crate) mod dtypes;
+mod elementwise;
 pub(crate) mod grad;
 pub(crate) mod layout;
 mod loss;
@@ -11,7 +12,7 @@ mod optim;
 use innkeeper_tensor::{DType, Shape, ShapeError};
 
 use crate::error::invalid;
-use crate::{Binary, Compare, Op, OpError, Reduce, Unary};
+use crate::{Op, OpError, Reduce};
 use dtypes::Class;
 
 /// An operand as far as checking goes.
@@ -64,14 +65,19 @@ impl Op {
             }),
             Op::Concat { axis } => layout::concat(op, inputs, *axis),
             Op::Gather { axis } => gather(op, inputs, *axis),
-            Op::Binary(binary) => two(op, inputs, binary_class(*binary), axes::pair),
-            Op::Scalar { op: binary, .. } => one(op, inputs, binary_class(*binary), same),
+            Op::Binary(binary) => two(op, inputs, elementwise::binary(*binary), axes::pair),
+            Op::Scalar { op: binary, .. } => one(op, inputs, elementwise::binary(*binary), same),
             Op::Compare(compare) => {
-                let (_, shape) = two(op, inputs, compare_class(*compare), axes::pair)?;
+                let (_, shape) = two(op, inputs, elementwise::compare(*compare), axes::pair)?;
                 Ok((DType::Bool, shape))
             }
             Op::Select => select(op, inputs),
-            Op::Unary(unary) => one(op, inputs, unary_class(*unary), same),
+            Op::Unary(unary) => one(op, inputs, elementwise::unary(*unary), same),
+            Op::Curve(curve) => elementwise::curve(op, inputs, *curve),
+            Op::Test(_) => {
+                let (_, shape) = one(op, inputs, Class::Floating, same)?;
+                Ok((DType::Bool, shape))
+            }
             Op::Reduce { op: reduce, axes, keep_dims } => {
                 let of_nothing = matches!(reduce, Reduce::Sum | Reduce::Mean);
                 one(op, inputs, reduce_class(*reduce), |x| {
@@ -124,7 +130,7 @@ pub(crate) fn shape_error(op: &str, error: &ShapeError) -> OpError {
 }
 
 /// One operand of `class`; the result has its dtype and the shape that `shape` says.
-fn one(
+pub(crate) fn one(
     op: &str,
     inputs: &[Operand<'_>],
     class: Class,
@@ -136,7 +142,7 @@ fn one(
 }
 
 /// Two operands of one dtype of `class`, which is the result's.
-fn two(
+pub(crate) fn two(
     op: &str,
     inputs: &[Operand<'_>],
     class: Class,
@@ -148,7 +154,7 @@ fn two(
     Ok((dtype, shape(op, a, b)?))
 }
 
-fn same(shape: &Shape) -> Result<Shape, OpError> {
+pub(crate) fn same(shape: &Shape) -> Result<Shape, OpError> {
     Ok(shape.clone())
 }
 
@@ -191,31 +197,9 @@ fn linear(
     Ok((x.0, matmul::linear(op, x.1, weight.1, bias, residual)?.shape))
 }
 
-fn binary_class(op: Binary) -> Class {
-    match op {
-        Binary::Pow => Class::Float,
-        _ => Class::Numeric,
-    }
-}
-
-fn compare_class(op: Compare) -> Class {
-    match op {
-        Compare::Equal => Class::Fixed,
-        Compare::Less | Compare::Greater => Class::Numeric,
-    }
-}
-
-fn unary_class(op: Unary) -> Class {
-    match op {
-        Unary::Neg => Class::FloatOrSigned,
-        Unary::Abs => Class::FloatOrInteger,
-        _ => Class::Float,
-    }
-}
-
 fn reduce_class(op: Reduce) -> Class {
     match op {
-        Reduce::Mean => Class::Float,
+        Reduce::Mean => Class::Floating,
         Reduce::Sum | Reduce::Max | Reduce::Min => Class::Numeric,
     }
 }

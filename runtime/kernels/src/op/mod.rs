@@ -1,6 +1,7 @@
 //! The operations and their attributes.
 
 mod activation;
+mod elementwise;
 mod grad;
 mod loss;
 mod optim;
@@ -8,6 +9,7 @@ mod optim;
 use innkeeper_tensor::DType;
 
 pub use activation::Activation;
+pub use elementwise::{Binary, Compare, Curve, Test, Unary};
 pub use grad::{Grad, Slope, Window};
 pub use loss::{Loss, LossOf, Reduction};
 pub use optim::Optim;
@@ -102,6 +104,10 @@ pub enum Op {
     Select,
     /// a: element by element, the same shape and dtype.
     Unary(Unary),
+    /// a: element by element by a function with parameters, the same shape and dtype.
+    Curve(Curve),
+    /// a: element by element; the result is BOOL.
+    Test(Test),
     /// a: over some dimensions.
     Reduce {
         /// What is worked out.
@@ -153,61 +159,6 @@ pub enum Op {
     Optim(Optim),
 }
 
-/// An operation on two operands, element by element. Numeric dtypes unless said otherwise; integers wrap around.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Binary {
-    /// a + b. ONNX Add.
-    Add,
-    /// a - b. ONNX Sub.
-    Sub,
-    /// a * b. ONNX Mul.
-    Mul,
-    /// a / b. Integers truncate towards zero; one divided by zero is an error at the run. ONNX Div.
-    Div,
-    /// a to the power of b. FP32, FP64. ONNX Pow.
-    Pow,
-    /// The larger, NaN if either is. ONNX Max.
-    Maximum,
-    /// The smaller, NaN if either is. ONNX Min.
-    Minimum,
-}
-
-/// A comparison of two operands, element by element.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compare {
-    /// a = b. Every dtype but BYTES. ONNX Equal.
-    Equal,
-    /// a < b. Numeric dtypes. ONNX Less.
-    Less,
-    /// a > b. Numeric dtypes. ONNX Greater.
-    Greater,
-}
-
-/// An operation on one operand, element by element. FP32 and FP64 unless said otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unary {
-    /// -a. Signed integers too, wrapping around. ONNX Neg.
-    Neg,
-    /// |a|. Integers too; the smallest signed one stays itself. ONNX Abs.
-    Abs,
-    /// e to the a. ONNX Exp.
-    Exp,
-    /// The natural logarithm. ONNX Log.
-    Ln,
-    /// The square root. ONNX Sqrt.
-    Sqrt,
-    /// The hyperbolic tangent. ONNX Tanh.
-    Tanh,
-    /// 1 / (1 + e^-a). ONNX Sigmoid.
-    Sigmoid,
-    /// max(a, 0), NaN for NaN. ONNX Relu.
-    Relu,
-    /// a * (1 + erf(a / sqrt 2)) / 2. ONNX Gelu, approximate = "none".
-    Gelu,
-    /// a * sigmoid(a). ONNX Swish with alpha = 1.
-    Silu,
-}
-
 /// What is worked out over dimensions. Numeric dtypes unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reduce {
@@ -238,11 +189,11 @@ impl Op {
             Op::Scalar { op: Binary::Add, .. } => "add-scalar",
             Op::Scalar { op: Binary::Mul, .. } => "mul-scalar",
             Op::Scalar { op, .. } => op.name(),
-            Op::Compare(Compare::Equal) => "equal",
-            Op::Compare(Compare::Less) => "less",
-            Op::Compare(Compare::Greater) => "greater",
+            Op::Compare(op) => op.name(),
             Op::Select => "select",
             Op::Unary(op) => op.name(),
+            Op::Curve(op) => op.name(),
+            Op::Test(op) => op.name(),
             Op::Reduce { op, .. } => op.name(),
             Op::ArgMax { .. } => "argmax",
             Op::Softmax { .. } => "softmax",
@@ -252,37 +203,6 @@ impl Op {
             Op::Loss(loss) => loss.name(),
             Op::Grad(grad) => grad.name(),
             Op::Optim(optim) => optim.name(),
-        }
-    }
-}
-
-impl Binary {
-    fn name(self) -> &'static str {
-        match self {
-            Binary::Add => "add",
-            Binary::Sub => "sub",
-            Binary::Mul => "mul",
-            Binary::Div => "div",
-            Binary::Pow => "pow",
-            Binary::Maximum => "maximum",
-            Binary::Minimum => "minimum",
-        }
-    }
-}
-
-impl Unary {
-    fn name(self) -> &'static str {
-        match self {
-            Unary::Neg => "neg",
-            Unary::Abs => "abs",
-            Unary::Exp => "exp",
-            Unary::Ln => "ln",
-            Unary::Sqrt => "sqrt",
-            Unary::Tanh => "tanh",
-            Unary::Sigmoid => "sigmoid",
-            Unary::Relu => "relu",
-            Unary::Gelu => "gelu",
-            Unary::Silu => "silu",
         }
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::oracle::{Array, check, rounded};
 use crate::values::{broadcastable, cases, dims, dtype, fixed, float, of, spread, tensor};
 
-fn spread_fn(a: &Array, b: &Array, f: impl Fn(f64, f64) -> f64) -> Array {
+pub(crate) fn spread_fn(a: &Array, b: &Array, f: impl Fn(f64, f64) -> f64) -> Array {
     let dims = spread(&[&a.dims, &b.dims]);
     Array::from_fn(&dims, |i| f(a.spread(i), b.spread(i)))
 }
@@ -22,12 +22,13 @@ fn binary(op: Binary, dtype: DType, a: f64, b: f64) -> f64 {
         Binary::Pow => a.powf(b),
         Binary::Maximum => a.max(b),
         Binary::Minimum => a.min(b),
+        _ => unreachable!("tested in functions.rs"),
     };
     rounded(dtype, exact)
 }
 
 /// The error function, by its series.
-fn erf(x: f64) -> f64 {
+pub(crate) fn erf(x: f64) -> f64 {
     let mut term = x;
     let mut sum = x;
     for n in 1..200 {
@@ -49,6 +50,7 @@ fn unary(op: Unary, a: f64) -> f64 {
         Unary::Relu => a.max(0.0),
         Unary::Gelu => a * (1.0 + erf(a / 2f64.sqrt())) / 2.0,
         Unary::Silu => a / (1.0 + (-a).exp()),
+        _ => unreachable!("tested in functions.rs"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is refused, and how it is said.
 
-use innkeeper_kernels::{Activation, Binary, Compare, Op, OpError, Reduce, Unary};
+use innkeeper_kernels::{Activation, Binary, Compare, Curve, Op, OpError, Reduce, Test, Unary};
 use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::oracle::run;
@@ -133,8 +133,10 @@ fn what_does_not_fit_is_an_invalid_argument() {
 #[test]
 fn dtypes() {
     const FLOAT: &[DType] = &[Fp32, Fp64];
-    const SIGNED: &[DType] = &[Fp32, Fp64, Int8, Int16, Int32, Int64];
-    const WHOLE: &[DType] = &[Fp32, Fp64, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64];
+    const FLOATS: &[DType] = &[Fp16, Bf16, Fp32, Fp64];
+    const SIGNED: &[DType] = &[Fp16, Bf16, Fp32, Fp64, Int8, Int16, Int32, Int64];
+    const UNSIGNED: &[DType] = &[Uint8, Uint16, Uint32, Uint64];
+    let integers: Vec<DType> = NUMERIC.into_iter().filter(|dtype| !dtype.is_float()).collect();
     let fixed: Vec<DType> = NUMERIC.into_iter().chain([Bool]).collect();
     let reduce = |op| Op::Reduce { op, axes: vec![], keep_dims: false };
     let cases: Vec<(Op, usize, &[DType])> = vec![
@@ -142,7 +144,7 @@ fn dtypes() {
         (Op::Binary(Binary::Sub), 2, &NUMERIC),
         (Op::Binary(Binary::Mul), 2, &NUMERIC),
         (Op::Binary(Binary::Div), 2, &NUMERIC),
-        (Op::Binary(Binary::Pow), 2, FLOAT),
+        (Op::Binary(Binary::Pow), 2, &NUMERIC),
         (Op::Binary(Binary::Maximum), 2, &NUMERIC),
         (Op::Binary(Binary::Minimum), 2, &NUMERIC),
         (Op::Scalar { op: Binary::Add, value: 1.0 }, 1, &NUMERIC),
@@ -151,17 +153,31 @@ fn dtypes() {
         (Op::Compare(Compare::Less), 2, &NUMERIC),
         (Op::Compare(Compare::Greater), 2, &NUMERIC),
         (Op::Unary(Unary::Neg), 1, SIGNED),
-        (Op::Unary(Unary::Abs), 1, WHOLE),
-        (Op::Unary(Unary::Exp), 1, FLOAT),
-        (Op::Unary(Unary::Ln), 1, FLOAT),
-        (Op::Unary(Unary::Sqrt), 1, FLOAT),
-        (Op::Unary(Unary::Tanh), 1, FLOAT),
-        (Op::Unary(Unary::Sigmoid), 1, FLOAT),
-        (Op::Unary(Unary::Relu), 1, FLOAT),
-        (Op::Unary(Unary::Gelu), 1, FLOAT),
-        (Op::Unary(Unary::Silu), 1, FLOAT),
+        (Op::Unary(Unary::Abs), 1, &NUMERIC),
+        (Op::Unary(Unary::Exp), 1, FLOATS),
+        (Op::Unary(Unary::Ln), 1, FLOATS),
+        (Op::Unary(Unary::Sqrt), 1, FLOATS),
+        (Op::Unary(Unary::Tanh), 1, FLOATS),
+        (Op::Unary(Unary::Sigmoid), 1, FLOATS),
+        (Op::Unary(Unary::Relu), 1, SIGNED),
+        (Op::Unary(Unary::Gelu), 1, FLOATS),
+        (Op::Unary(Unary::Silu), 1, FLOATS),
+        (Op::Unary(Unary::Mish), 1, FLOATS),
+        (Op::Unary(Unary::Sign), 1, &NUMERIC),
+        (Op::Unary(Unary::Not), 1, &[Bool]),
+        (Op::Unary(Unary::BitNot), 1, &integers),
+        (Op::Curve(Curve::Elu { alpha: 1.0 }), 1, FLOATS),
+        (Op::Curve(Curve::Clip { min: None, max: None }), 1, &NUMERIC),
+        (Op::Test(Test::IsNan), 1, FLOATS),
+        (Op::Binary(Binary::Mod), 2, &NUMERIC),
+        (Op::Binary(Binary::Prelu), 2, &NUMERIC),
+        (Op::Binary(Binary::Xor), 2, &[Bool]),
+        (Op::Binary(Binary::BitOr), 2, &integers),
+        (Op::Binary(Binary::ShiftLeft), 2, UNSIGNED),
+        (Op::Compare(Compare::NotEqual), 2, &fixed),
+        (Op::Compare(Compare::LessOrEqual), 2, &NUMERIC),
         (reduce(Reduce::Sum), 1, &NUMERIC),
-        (reduce(Reduce::Mean), 1, FLOAT),
+        (reduce(Reduce::Mean), 1, FLOATS),
         (reduce(Reduce::Max), 1, &NUMERIC),
         (reduce(Reduce::Min), 1, &NUMERIC),
         (Op::ArgMax { axis: 0, keep_dims: false }, 1, &NUMERIC),

@@ -9,6 +9,7 @@ mod values;
 mod cast;
 mod elementwise;
 mod errors;
+mod functions;
 mod grad;
 mod layout;
 mod loss;

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use innkeeper_kernels::{Binary, Compare, Op, Reduce, Unary};
+use innkeeper_kernels::{Binary, Compare, Curve, Op, Reduce, Test, Unary};
 use innkeeper_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 
+use crate::functions::{COMPARE, UNARY};
 use crate::oracle::run;
 use crate::values::{any_activation, cases, linear, tensor};
 
@@ -23,7 +24,11 @@ fn any_dtype() -> impl Strategy<Value = DType> {
 
 fn any_binary() -> impl Strategy<Value = Binary> {
     use Binary::*;
-    prop::sample::select(&[Add, Sub, Mul, Div, Pow, Maximum, Minimum][..])
+    let all = &[
+        Add, Sub, Mul, Div, Pow, Maximum, Minimum, Mod, Fmod, Prelu, And, Or, Xor, BitAnd, BitOr,
+        BitXor, ShiftLeft, ShiftRight,
+    ];
+    prop::sample::select(&all[..])
 }
 
 fn any_number() -> impl Strategy<Value = f64> {
@@ -55,20 +60,36 @@ fn movement() -> impl Strategy<Value = Op> {
 }
 
 fn arithmetic() -> impl Strategy<Value = Op> {
-    use Unary::*;
-    let unary =
-        prop::sample::select(&[Neg, Abs, Exp, Ln, Sqrt, Tanh, Sigmoid, Relu, Gelu, Silu][..]);
-    let compare = prop::sample::select(&[Compare::Equal, Compare::Less, Compare::Greater][..]);
+    let compare = prop::sample::select(&COMPARE[..]);
+    let test = (any::<bool>(), any::<bool>())
+        .prop_map(|(negative, positive)| Test::IsInf { negative, positive });
     prop_oneof![
         any_binary().prop_map(Op::Binary),
         (any_binary(), any_number()).prop_map(|(op, value)| Op::Scalar { op, value }),
         compare.prop_map(Op::Compare),
         Just(Op::Select),
-        unary.prop_map(Op::Unary),
+        prop::sample::select(&UNARY[..]).prop_map(Op::Unary),
+        any_curve().prop_map(Op::Curve),
+        test.prop_map(Op::Test),
+        Just(Op::Test(Test::IsNan)),
         Just(Op::MatMul),
         (any::<bool>(), any::<bool>(), any_activation())
             .prop_map(|(bias, residual, activation)| { Op::Linear { bias, residual, activation } }),
     ]
+}
+
+fn any_curve() -> impl Strategy<Value = Curve> {
+    (any_number(), any_number(), 0usize..9).prop_map(|(alpha, beta, which)| match which {
+        0 => Curve::Elu { alpha },
+        1 => Curve::Celu { alpha },
+        2 => Curve::Selu { alpha, gamma: beta },
+        3 => Curve::LeakyRelu { alpha },
+        4 => Curve::ThresholdedRelu { alpha },
+        5 => Curve::HardSigmoid { alpha, beta },
+        6 => Curve::Swish { alpha },
+        7 => Curve::Shrink { bias: alpha, lambda: beta },
+        _ => Curve::Clip { min: Some(alpha), max: (beta > 0.0).then_some(beta) },
+    })
 }
 
 fn reduction() -> impl Strategy<Value = Op> {

@@ -1,0 +1,53 @@
+//! A long result written in pieces, by as many threads as a run has.
+
+use std::sync::{Mutex, PoisonError};
+
+use innkeeper_tensor::Element;
+
+use crate::{OpError, Run};
+
+/// Elements that one piece has where an element takes a few nanoseconds at most.
+pub(super) const PIECE: usize = 1 << 15;
+
+/// `len` elements that `piece` writes, called with where a part of them starts and the part. It must write all of it.
+pub(super) fn fill<T: Element + Default>(
+    run: &Run<'_>,
+    len: usize,
+    piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
+) -> Result<Vec<T>, OpError> {
+    fill_by(run, len, PIECE, piece)
+}
+
+/// [`fill`] in pieces of `size` elements, the last one shorter.
+pub(super) fn fill_by<T: Element + Default>(
+    run: &Run<'_>,
+    len: usize,
+    size: usize,
+    piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
+) -> Result<Vec<T>, OpError> {
+    let mut out = run.filled(len, T::default())?;
+    write_by(run, &mut out, size, piece)?;
+    Ok(out)
+}
+
+/// Calls `piece` with where each part of `out` starts and the part, which has `size` elements, the last one fewer.
+pub(super) fn write_by<T: Element>(
+    run: &Run<'_>,
+    out: &mut [T],
+    size: usize,
+    piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
+) -> Result<(), OpError> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    if out.len() <= size {
+        return piece(0, out);
+    }
+    let size = size.max(1);
+    // Each is locked once; the lock is what lets several threads hold parts of one vector.
+    let parts: Vec<Mutex<&mut [T]>> = out.chunks_mut(size).map(Mutex::new).collect();
+    run.parallel(parts.len(), |index| {
+        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+        piece(index * size, &mut part)
+    })
+}
