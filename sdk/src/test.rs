@@ -73,8 +73,8 @@ impl<M: Model> Harness<M> {
     pub fn load<N: Into<String>>(
         assets: impl IntoIterator<Item = (N, Vec<u8>)>,
     ) -> Result<Harness<M>> {
-        let assets = assets.into_iter().map(|(name, bytes)| (name.into(), bytes)).collect();
-        let model = M::load(&Assets(host::Assets(assets)))?;
+        let assets = assets.into_iter().map(|(name, bytes)| (name.into(), bytes));
+        let model = M::load(&Assets(host::Assets::new(assets)))?;
         let signature = checked(model.signature())?;
         Ok(Harness { model, signature })
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask models`: models for tests and benchmarks, exported from what people train with.
+//! `cargo xtask models`: models for tests and benchmarks, exported from what people train with, and plugins' weights.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -11,6 +11,8 @@ use crate::python;
 use crate::run::{command, quietly, root, target};
 
 const SCRIPTS: &str = "tests/models";
+/// Makes the weights of a plugin, which the repository does not have.
+const MINILM: &str = "plugins/minilm";
 /// A file that says of which scripts the models were made.
 const STAMP: &str = "made-of";
 
@@ -19,7 +21,9 @@ pub(crate) fn run(again: bool) -> Result<()> {
     let folder = target().join("models");
     let scripts = scripts(&root().join(SCRIPTS))?;
     let stamp = folder.join(STAMP);
-    if !again && fs::read_to_string(&stamp).is_ok_and(|text| text == scripts) {
+    let weights = root().join(MINILM).join("assets/weights.safetensors");
+    let made = fs::read_to_string(&stamp).is_ok_and(|text| text == scripts);
+    if !again && made && weights.is_file() {
         println!("ok {} is up to date", folder.display());
         return Ok(());
     }
@@ -28,6 +32,8 @@ pub(crate) fn run(again: bool) -> Result<()> {
     let mut export = command(venv.join("bin/python"), &[]);
     export.arg(Path::new(SCRIPTS).join("export.py")).env("INNKEEPER_TEST_MODELS", &folder);
     quietly("exporting models", &mut export)?;
+    let mut prepare = command(venv.join("bin/python"), &[]);
+    quietly("preparing plugins/minilm", prepare.arg(Path::new(MINILM).join("prepare.py")))?;
     fs::write(&stamp, scripts).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
