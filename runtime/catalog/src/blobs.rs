@@ -1,12 +1,13 @@
 //! Bytes by their digest: stored once, owned by every tenant that has sent them.
 
 use bytes::Bytes;
-use object_store::ObjectStoreExt;
+use object_store::{GetResult, GetResultPayload, ObjectStoreExt};
 use sqlx::{Row, SqliteConnection};
 
 use crate::{
     Catalog, CatalogError, Digest, TenantName,
     catalog::blocking,
+    mapped,
     row::{bytes as digest_bytes, column, count},
     store::blob_path,
     tenants::{require_tenant, stored_bytes, within},
@@ -56,7 +57,8 @@ impl Catalog {
         Ok(Some(count(row.try_get(0)?)))
     }
 
-    /// The bytes of a blob, which are read whole and checked against the digest.
+    /// The bytes of a blob, checked against the digest. Those of a large one are mapped from its file, so that they
+    /// take no memory that the system cannot take back; others are read whole.
     ///
     /// This does not ask whose blob it is: the digest must come from a version, or from
     /// [`has_blob`](Self::has_blob).
@@ -67,7 +69,7 @@ impl Catalog {
     pub async fn blob(&self, digest: &Digest) -> Result<Bytes> {
         let wanted = *digest;
         let found = match self.inner.store.objects.get(&blob_path(digest)).await {
-            Ok(found) => found.bytes().await?,
+            Ok(found) => bytes_of(found).await?,
             Err(object_store::Error::NotFound { .. }) => return Err(self.no_file(digest).await?),
             Err(error) => return Err(error.into()),
         };
@@ -174,6 +176,19 @@ impl Catalog {
             CatalogError::not_found(format!("blob {digest}"))
         })
     }
+}
+
+async fn bytes_of(found: GetResult) -> Result<Bytes> {
+    if let GetResultPayload::File(file, _) = &found.payload
+        && found.meta.size >= mapped::BYTES_MIN
+        && let Ok(file) = file.try_clone()
+    {
+        return blocking(move || {
+            mapped::map(&file).map_err(|error| CatalogError::io("mapping a blob", error))
+        })
+        .await;
+    }
+    Ok(found.bytes().await?)
 }
 
 /// Writes the rows of a blob; false if the tenant owned it before.

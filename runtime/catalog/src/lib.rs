@@ -7,7 +7,7 @@
 //! after the bytes are on the disk and deleted before they are, so a crash leaves files without a
 //! row and never the reverse; the next start removes them.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod aliases;
 mod blobs;
@@ -16,6 +16,7 @@ mod clock;
 mod digest;
 mod error;
 mod keys;
+mod mapped;
 mod models;
 mod names;
 mod publish;

@@ -20,7 +20,7 @@ use crate::artefacts::Artefacts;
 use crate::bundle::{Bundle, BundleLimits};
 use crate::facts::Facts;
 use crate::shared::Shared;
-use crate::stock::{Stock, blocking};
+use crate::stock::{Owner, Stock, blocking};
 use crate::turns::{Slot, Slots, Turn, Turns};
 use crate::warm_up::warm_up;
 
@@ -130,6 +130,8 @@ impl Deployer {
             programs: Shared::new(),
             blobs: Shared::new(),
             tensors: Shared::new(),
+            networks: Shared::new(),
+            memory: Shared::new(),
         });
         Ok(Deployer(Arc::new(Inner {
             component: config.component,
@@ -161,7 +163,7 @@ impl Deployer {
                 self.require_assets(&key, &bundle).await?;
                 self.validate(&bundle).await?;
                 let program = self.compile(&key, &bundle).await?;
-                let assets = self.stock().assets(&bundle.manifest.assets, &bundle.assets).await?;
+                let assets = self.assets(&key, &bundle).await?;
                 let signature = self.warm_up(&key, program, assets, &bundle, &limits).await?;
                 Facts::new(&signature).to_text()
             }
@@ -255,6 +257,20 @@ impl Deployer {
         let component = bundle.component.clone();
         let digest = bundle.manifest.component.digest;
         self.stock().program(&key.owner, digest, async { Ok(component) }).await
+    }
+
+    pub(crate) async fn assets(
+        &self,
+        key: &ModelKey,
+        bundle: &Bundle,
+    ) -> Result<Arc<Assets>, DeployError> {
+        let owner = self.owner(&key.owner);
+        self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await
+    }
+
+    /// Whom the files of a version count against.
+    pub(crate) fn owner(&self, tenant: &TenantName) -> Owner {
+        Owner { tenant: tenant.clone(), memory: self.predictor().asset_memory(tenant) }
     }
 
     pub(crate) async fn warm_up(

@@ -66,7 +66,7 @@ impl Deployer {
         let manifest =
             Manifest::parse(record.manifest.as_bytes()).map_err(|error| error.to_string())?;
         let signature = Facts::signature(&record.facts)?;
-        let tenant = record.model.owner.clone();
+        let owner = self.owner(&record.model.owner);
         Ok(Deployment::new(DeploymentParts {
             model: record.model.clone(),
             version: record.version.clone(),
@@ -76,7 +76,7 @@ impl Deployer {
             limits: manifest.limits.clone(),
             description: manifest.description.clone(),
             created_ms: record.created_ms,
-            loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), tenant, &manifest)),
+            loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), owner, &manifest)),
         }))
     }
 }

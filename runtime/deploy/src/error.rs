@@ -5,7 +5,7 @@ use std::fmt;
 use innkeeper_catalog::{CatalogError, Digest, ModelKey, TenantName, VersionName};
 use innkeeper_formats::safetensors::SafetensorsError;
 use innkeeper_predict::Fault;
-use innkeeper_sandbox::{CompileError, GuestError, Rejected};
+use innkeeper_sandbox::{CompileError, GuestError, NetworkError, Rejected};
 use innkeeper_tensor::{Mismatch, SignatureError};
 
 use crate::bundle::BundleError;
@@ -65,6 +65,28 @@ pub enum DeployError {
         name: String,
         /// What is wrong with it.
         source: Box<SafetensorsError>,
+    },
+    /// An ONNX file that this host cannot run.
+    #[error("the asset {name:?} cannot be used: {source}")]
+    Network {
+        /// Which asset.
+        name: String,
+        /// What is wrong with it.
+        source: NetworkError,
+    },
+    /// The owner's assets in memory leave no room for this one.
+    #[error(
+        "the asset {name:?} of {bytes} bytes does not fit under the limit asset_memory_bytes_max of {max}, of which {used} are in use"
+    )]
+    AssetMemory {
+        /// Which asset.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit's value.
+        max: u64,
+        /// What is in use.
+        used: u64,
     },
     /// There is no machine code.
     #[error(transparent)]
@@ -132,7 +154,8 @@ impl DeployError {
             | DeployError::World(_)
             | DeployError::AssetMissing { .. }
             | DeployError::AssetSize { .. }
-            | DeployError::Asset { .. } => Fault::Caller,
+            | DeployError::Asset { .. }
+            | DeployError::Network { .. } => Fault::Caller,
             DeployError::Signature(_) | DeployError::BadAnswer(_) => Fault::Plugin,
             DeployError::Guest { error, .. } => match error {
                 GuestError::Busy => Fault::Load,
@@ -140,6 +163,7 @@ impl DeployError {
                 GuestError::Cancelled => Fault::Caller,
                 _ => Fault::Plugin,
             },
+            DeployError::AssetMemory { .. } => Fault::Load,
             DeployError::Compile(CompileError::Host(_)) => Fault::Host,
             DeployError::Compile(_) => Fault::Plugin,
             DeployError::Busy { .. } => Fault::Load,

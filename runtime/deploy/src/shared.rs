@@ -6,26 +6,31 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use innkeeper_catalog::Digest;
 use tokio::sync::Mutex;
 
+/// What a value is kept under: the digest of what it is made of, or more.
+pub(crate) trait Key: Clone + Eq + std::hash::Hash {}
+
+impl<T: Clone + Eq + std::hash::Hash> Key for T {}
+
 type Slot<V> = Arc<Mutex<Weak<V>>>;
 
-/// Values by digest. It keeps none alive: a value that nobody uses any more is made again when it is wanted.
+/// Values by digest, or by a larger key. It keeps none alive: a value that nobody uses any more is made again when it is wanted.
 #[derive(Debug)]
-pub(crate) struct Shared<V> {
-    slots: StdMutex<HashMap<Digest, Slot<V>>>,
+pub(crate) struct Shared<V, K = Digest> {
+    slots: StdMutex<HashMap<K, Slot<V>>>,
 }
 
-impl<V> Shared<V> {
-    pub(crate) fn new() -> Shared<V> {
+impl<V, K: Key> Shared<V, K> {
+    pub(crate) fn new() -> Shared<V, K> {
         Shared { slots: StdMutex::new(HashMap::new()) }
     }
 
-    /// The value of this digest, made by `make` when there is none. Of several that ask at once, one makes it.
+    /// The value of this key, made by `make` when there is none. Of several that ask at once, one makes it.
     pub(crate) async fn get<E>(
         &self,
-        digest: Digest,
+        key: K,
         make: impl Future<Output = Result<V, E>>,
     ) -> Result<Arc<V>, E> {
-        let slot = self.slot(digest);
+        let slot = self.slot(key);
         let mut value = slot.lock().await;
         if let Some(value) = value.upgrade() {
             return Ok(value);
@@ -35,12 +40,12 @@ impl<V> Shared<V> {
         Ok(made)
     }
 
-    fn slot(&self, digest: Digest) -> Slot<V> {
+    fn slot(&self, key: K) -> Slot<V> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() == slots.capacity() {
             slots.retain(|_, slot| is_used(slot));
         }
-        Arc::clone(slots.entry(digest).or_insert_with(|| Arc::new(Mutex::new(Weak::new()))))
+        Arc::clone(slots.entry(key).or_insert_with(|| Arc::new(Mutex::new(Weak::new()))))
     }
 }
 
@@ -57,7 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn made_once_while_it_is_used() {
-        let shared = Shared::new();
+        let shared = Shared::<_>::new();
         let digest = Digest::of(b"a");
         let made = AtomicUsize::new(0);
         let make = || async { Ok::<_, ()>(made.fetch_add(1, Ordering::Relaxed)) };
@@ -70,7 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_is_not_kept() {
-        let shared = Shared::new();
+        let shared = Shared::<_>::new();
         let digest = Digest::of(b"a");
         assert!(shared.get(digest, async { Err::<u8, _>("no") }).await.is_err());
         assert_eq!(*shared.get(digest, async { Ok::<_, ()>(7) }).await.unwrap(), 7);
@@ -78,7 +83,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_nobody_uses_is_forgotten() {
-        let shared = Shared::new();
+        let shared = Shared::<_>::new();
         let kept = shared.get(Digest::of(b"kept"), async { Ok::<_, ()>(0) }).await.unwrap();
         for i in 0..10_000u32 {
             let digest = Digest::of(&i.to_le_bytes());

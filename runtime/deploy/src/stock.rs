@@ -7,8 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, TenantName};
 use innkeeper_formats::safetensors;
-use innkeeper_predict::{Loaded, Loader};
-use innkeeper_sandbox::{Asset, Assets, Compiler, Engine, OpenError, Program};
+use innkeeper_predict::{LoadError, Loaded, Loader};
+use innkeeper_sandbox::{
+    Asset, AssetMemory, Assets, ByteBudget, Compiler, Engine, Network, OpenError, OverBudget,
+    Program,
+};
 use innkeeper_tensor::{Buffer, Tensor};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -18,6 +21,9 @@ use crate::artefacts::Artefacts;
 use crate::bundle::{AssetRef, Manifest};
 use crate::shared::Shared;
 use crate::turns::Turns;
+
+/// What the names of ONNX files end in.
+pub(crate) const ONNX_SUFFIX: &str = ".onnx";
 
 /// Brings up programs and assets.
 pub(crate) struct Stock {
@@ -35,6 +41,17 @@ pub(crate) struct Stock {
     pub(crate) blobs: Shared<Blob>,
     /// What blobs hold as files of tensors. One blob may stand under many names and in many versions.
     pub(crate) tensors: Shared<BTreeMap<String, Tensor>>,
+    /// What blobs hold as ONNX files.
+    pub(crate) networks: Shared<Network>,
+    /// What each owner's files count: once for each file, whatever holds it.
+    pub(crate) memory: Shared<AssetMemory, (TenantName, Digest)>,
+}
+
+/// Whom files count against.
+#[derive(Clone)]
+pub(crate) struct Owner {
+    pub(crate) tenant: TenantName,
+    pub(crate) memory: Arc<ByteBudget>,
 }
 
 /// A stored blob in memory. Everything made of it holds it, so that it is read once however many use it.
@@ -103,18 +120,24 @@ impl Stock {
     /// A version's assets. `inline` holds the bytes of those that came along; the others are stored.
     pub(crate) async fn assets(
         &self,
+        owner: &Owner,
         assets: &[AssetRef],
         inline: &[Option<Bytes>],
     ) -> Result<Arc<Assets>, DeployError> {
         let mut ready = Vec::with_capacity(assets.len());
         for (i, asset) in assets.iter().enumerate() {
             let bytes = inline.get(i).cloned().flatten();
-            ready.push(self.asset(asset, bytes).await?);
+            ready.push(self.asset(owner, asset, bytes).await?);
         }
         Ok(Arc::new(Assets::new(ready)))
     }
 
-    async fn asset(&self, asset: &AssetRef, inline: Option<Bytes>) -> Result<Asset, DeployError> {
+    async fn asset(
+        &self,
+        owner: &Owner,
+        asset: &AssetRef,
+        inline: Option<Bytes>,
+    ) -> Result<Asset, DeployError> {
         let digest = asset.digest;
         let bytes = async {
             match inline {
@@ -135,7 +158,46 @@ impl Stock {
         } else {
             Arc::default()
         };
-        Ok(Asset { name, digest: digest.to_string(), bytes, tensors })
+        let network = self.network(asset, &bytes).await?;
+        let memory = self.count(owner, asset, &tensors, network.as_deref()).await?;
+        Ok(Asset { name, digest: digest.to_string(), bytes, tensors, network, memory })
+    }
+
+    /// The network in an ONNX file. What the host cannot run of it is found here, when it is published.
+    async fn network(
+        &self,
+        asset: &AssetRef,
+        bytes: &Buffer,
+    ) -> Result<Option<Arc<Network>>, DeployError> {
+        if !asset.name.ends_with(ONNX_SUFFIX) {
+            return Ok(None);
+        }
+        let (name, bytes) = (asset.name.clone(), bytes.clone());
+        let load = async {
+            let loaded = blocking(move || Network::load(bytes.as_bytes())).await?;
+            loaded.map_err(|source| DeployError::Network { name, source })
+        };
+        self.networks.get(asset.digest, load).await.map(Some)
+    }
+
+    async fn count(
+        &self,
+        owner: &Owner,
+        asset: &AssetRef,
+        tensors: &BTreeMap<String, Tensor>,
+        network: Option<&Network>,
+    ) -> Result<Arc<AssetMemory>, DeployError> {
+        let key = (owner.tenant.clone(), asset.digest);
+        let over = |over: OverBudget| {
+            let (max, used) = (over.max, over.used);
+            DeployError::AssetMemory { name: asset.name.clone(), bytes: asset.size, max, used }
+        };
+        let count = async { AssetMemory::new(&owner.memory, asset.size, tensors).map_err(over) };
+        let memory = self.memory.get(key, count).await?;
+        if let Some(network) = network {
+            memory.count_network(network).map_err(over)?;
+        }
+        Ok(memory)
     }
 }
 
@@ -158,34 +220,37 @@ pub(crate) async fn blocking<T: Send + 'static>(
 #[derive(Clone)]
 pub(crate) struct VersionLoader {
     pub(crate) stock: Arc<Stock>,
-    pub(crate) tenant: TenantName,
+    pub(crate) owner: Owner,
     pub(crate) component: Digest,
     pub(crate) assets: Arc<[AssetRef]>,
 }
 
 impl VersionLoader {
-    pub(crate) fn new(stock: Arc<Stock>, tenant: TenantName, manifest: &Manifest) -> VersionLoader {
+    pub(crate) fn new(stock: Arc<Stock>, owner: Owner, manifest: &Manifest) -> VersionLoader {
         let (component, assets) = (manifest.component.digest, manifest.assets.as_slice().into());
-        VersionLoader { stock, tenant, component, assets }
+        VersionLoader { stock, owner, component, assets }
     }
 
     async fn bring_up(&self) -> Result<Loaded, DeployError> {
         let stock = &self.stock;
         let component = async { Ok(stock.catalog.blob(&self.component).await?) };
-        let program = stock.program(&self.tenant, self.component, component).await?;
-        let assets = stock.assets(&self.assets, &[]).await?;
+        let program = stock.program(&self.owner.tenant, self.component, component).await?;
+        let assets = stock.assets(&self.owner, &self.assets, &[]).await?;
         Ok(Loaded { program, assets })
     }
 }
 
 impl Loader for VersionLoader {
-    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>> {
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, LoadError>> + Send + '_>> {
         let this = self.clone();
         // Once begun it goes on: the next request wants it too.
         let load = self.stock.runtime.spawn(async move { this.bring_up().await });
         Box::pin(async move {
-            let loaded = load.await.map_err(|_| "the host panicked while loading it".to_owned())?;
-            loaded.map_err(|error| error.to_string())
+            let panicked = |_| LoadError::Broken("the host panicked while loading it".into());
+            load.await.map_err(panicked)?.map_err(|error| match error {
+                DeployError::AssetMemory { .. } => LoadError::NoRoom(error.to_string()),
+                error => LoadError::Broken(error.to_string()),
+            })
         })
     }
 }

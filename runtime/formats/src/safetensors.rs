@@ -61,7 +61,7 @@ pub enum SafetensorsError {
     },
 }
 
-/// The tensors of a file, by name. They are views of `file`, so they cost no memory of their own; only where its data
+/// The tensors of a file, by name, as constants. They are views of `file`, so they cost no memory of their own; only where its data
 /// lies so that elements would straddle their alignment is it copied, once.
 ///
 /// # Errors
@@ -118,7 +118,7 @@ fn tensor(
     let bytes = if straight { bytes } else { Buffer::aligned_copy(bytes.as_bytes()) };
     let tensor = Tensor::new(dtype, shape, bytes)
         .map_err(|source| SafetensorsError::Elements { name: short(), source })?;
-    Ok((name, tensor))
+    Ok((name, tensor.constant()))
 }
 
 fn dtype(dtype: Dtype) -> Option<DType> {

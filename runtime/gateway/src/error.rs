@@ -189,6 +189,7 @@ impl From<PredictError> for Failure {
             PredictError::Breaker { retry_after_ms, .. } => {
                 say(S::SERVICE_UNAVAILABLE, "model_resting").retry_after_ms(*retry_after_ms)
             }
+            PredictError::NoRoom(_) => say(S::INSUFFICIENT_STORAGE, "limit_exceeded"),
             PredictError::BadAnswer(_) => say(S::INTERNAL_SERVER_ERROR, "model_error"),
             PredictError::Load(why) => Failure {
                 inside: Some(why.clone()),
@@ -277,9 +278,10 @@ impl From<DeployError> for Failure {
                 say(S::UNPROCESSABLE_ENTITY, "component_rejected")
             }
             DeployError::AssetMissing { .. } => say(S::UNPROCESSABLE_ENTITY, "asset_missing"),
-            DeployError::AssetSize { .. } | DeployError::Asset { .. } => {
-                say(S::UNPROCESSABLE_ENTITY, "bad_asset")
-            }
+            DeployError::AssetSize { .. }
+            | DeployError::Asset { .. }
+            | DeployError::Network { .. } => say(S::UNPROCESSABLE_ENTITY, "bad_asset"),
+            DeployError::AssetMemory { .. } => say(S::INSUFFICIENT_STORAGE, "limit_exceeded"),
             DeployError::Compile(_) => say(S::UNPROCESSABLE_ENTITY, "compile_failed"),
             DeployError::Guest { .. } if error.fault() == Fault::Load => {
                 say(S::SERVICE_UNAVAILABLE, "busy").retry_after_ms(1_000)

@@ -29,7 +29,16 @@ pub enum Isolation {
 /// Brings a version's code and assets into memory. Written by whoever knows where they are stored.
 pub trait Loader: Send + Sync + 'static {
     /// The code and the assets, or why they cannot be had.
-    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, String>> + Send + '_>>;
+    fn load(&self) -> Pin<Box<dyn Future<Output = Result<Loaded, LoadError>> + Send + '_>>;
+}
+
+/// Why a version cannot be brought into memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// Its owner's assets in memory leave no room; the text names the limit.
+    NoRoom(String),
+    /// Something is broken; the text is for the host's log.
+    Broken(String),
 }
 
 /// A version's code and assets.
@@ -173,7 +182,10 @@ impl Deployment {
         if let Some(loaded) = self.state().loaded.clone() {
             return Ok(loaded);
         }
-        let loaded = self.loader.load().await.map_err(PredictError::Load)?;
+        let loaded = self.loader.load().await.map_err(|error| match error {
+            LoadError::NoRoom(why) => PredictError::NoRoom(why),
+            LoadError::Broken(why) => PredictError::Load(why),
+        })?;
         self.state().loaded = Some(loaded.clone());
         Ok(loaded)
     }

@@ -70,6 +70,9 @@ pub enum PredictError {
     /// The guest's answer does not fit its own signature.
     #[error("the model does not keep to its signature: {0}")]
     BadAnswer(Mismatch),
+    /// The owner's assets in memory leave no room for the model's.
+    #[error("the model cannot be loaded now: {0}")]
+    NoRoom(String),
     /// The model's code cannot be brought up.
     #[error("the model cannot be loaded: {0}")]
     Load(String),
@@ -84,6 +87,7 @@ impl PredictError {
             | PredictError::QueueFull { .. }
             | PredictError::QueueTimeout { .. }
             | PredictError::Draining
+            | PredictError::NoRoom(_)
             | PredictError::Breaker { .. } => Fault::Load,
             PredictError::Guest(error) => match error {
                 GuestError::Busy | GuestError::NoRoom { .. } => Fault::Load,

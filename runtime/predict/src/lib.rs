@@ -15,7 +15,7 @@ mod registry;
 mod tenant;
 
 pub use admission::InFlight;
-pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, Loaded, Loader};
+pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError, Loaded, Loader};
 pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
 pub use innkeeper_sandbox::GuestError;

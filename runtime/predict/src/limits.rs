@@ -58,6 +58,7 @@ impl LimitOverrides {
             ("versions_max", self.versions_max),
             ("models_max", self.models_max),
             ("warm_instances_total_max", self.warm_instances_total_max),
+            ("asset_memory_bytes_max", self.asset_memory_bytes_max),
         ];
         tenants.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
     }
@@ -80,6 +81,9 @@ limits! {
     handles_max = 10_000;
     /// Bytes behind the tensor handles of all of a tenant's instances.
     tensor_bytes_max = 512 * MIB;
+    /// Bytes of a tenant's assets that are in memory, each file once however many versions have it, with what the host
+    /// derives from them for its kernels.
+    asset_memory_bytes_max = 8 * GIB;
     /// Bytes that a guest may hand to the host in one call.
     hostcall_bytes_max = 64 * MIB;
     /// Bytes of all outputs of one prediction.

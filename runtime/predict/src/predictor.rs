@@ -6,7 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{ModelKey, TenantName};
-use innkeeper_sandbox::{Call, Cancel, Engine, GuestError, Instance, Level, LogSink, Setup};
+use innkeeper_sandbox::{
+    ByteBudget, Call, Cancel, Engine, GuestError, Instance, Level, LogSink, Setup,
+};
 use innkeeper_tensor::{Named, Signature};
 
 use crate::admission::InFlight;
@@ -306,6 +308,11 @@ impl Predictor {
     /// Gives a tenant limits of its own.
     pub fn set_limits(&self, tenant: &TenantName, overrides: &LimitOverrides) {
         self.tenant(tenant).set_limits(self.0.config.limits.overridden(overrides));
+    }
+
+    /// What the files of a tenant's versions count against.
+    pub fn asset_memory(&self, tenant: &TenantName) -> Arc<ByteBudget> {
+        Arc::clone(&self.tenant(tenant).asset_memory)
     }
 
     /// What a tenant uses.

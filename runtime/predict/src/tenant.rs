@@ -15,6 +15,8 @@ pub(crate) struct Tenant {
     gate: Gate,
     rate: Rate,
     pub(crate) tensor_bytes: Arc<ByteBudget>,
+    /// The files of its versions, whoever calls them.
+    pub(crate) asset_memory: Arc<ByteBudget>,
     /// Counts instances, not bytes: those that are kept for a next request, over all models.
     pub(crate) warm_instances: Arc<ByteBudget>,
     pub(crate) requests: AtomicU64,
@@ -31,6 +33,8 @@ pub struct Usage {
     pub requests_queued: u64,
     /// Bytes behind tensor handles.
     pub tensor_bytes: u64,
+    /// Bytes of assets in memory, and what is derived from them.
+    pub asset_memory_bytes: u64,
     /// Instances kept for the next request.
     pub warm_instances: u64,
     /// Predictions since the process began.
@@ -45,6 +49,7 @@ impl Tenant {
     pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
+            asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
             warm_instances: ByteBudget::new(limits.warm_instances_total_max),
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
@@ -62,6 +67,7 @@ impl Tenant {
     /// New limits hold for whatever starts from now on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         self.tensor_bytes.set_max(limits.tensor_bytes_max);
+        self.asset_memory.set_max(limits.asset_memory_bytes_max);
         self.warm_instances.set_max(limits.warm_instances_total_max);
         self.gate.resize(limits.requests_in_flight_max);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
@@ -82,6 +88,7 @@ impl Tenant {
             requests_in_flight: self.gate.in_flight(),
             requests_queued: self.gate.waiting(),
             tensor_bytes: self.tensor_bytes.used(),
+            asset_memory_bytes: self.asset_memory.used(),
             warm_instances: 0,
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),

@@ -87,6 +87,18 @@ impl ByteBudget {
     }
 }
 
+impl Charge {
+    /// Takes `bytes` more.
+    ///
+    /// # Errors
+    /// [`OverBudget`]; nothing is taken then.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), OverBudget> {
+        self.budget.take(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);

@@ -77,7 +77,10 @@ pub enum Rejected {
     },
 }
 
-const IMPORTS: [&str; 5] = ["types", "tensors", "assets", "request", "log"];
+const IMPORTS: [&str; 6] = ["types", "tensors", "assets", "graph", "request", "log"];
+/// What a component may import of wasi:nn, which is a release candidate: its version is fixed.
+const NN_IMPORTS: [&str; 4] = ["tensor", "graph", "inference", "errors"];
+const NN_VERSION: &str = "0.2.0-rc-2024-10-28";
 const EXPORT: &str = "innkeeper:model/model@0.1";
 
 /// Whether a component may be compiled. Nothing of it is run, and what is looked at is linear in its size.
@@ -169,13 +172,20 @@ fn check_import(name: &str) -> Result<(), Rejected> {
     let allowed = IMPORTS
         .iter()
         .any(|interface| is_version_0_1(name, &format!("innkeeper:model/{interface}@0.1")));
-    if allowed {
+    let of_nn = NN_IMPORTS.iter().any(|interface| {
+        name.strip_prefix("wasi:nn/") == Some(&format!("{interface}@{NN_VERSION}"))
+    });
+    if allowed || of_nn {
         return Ok(());
     }
     let import = name.chars().take(100).collect();
     Err(Rejected::Import {
         import,
-        allowed: format!("innkeeper:model/{{{}}}@0.1.x", IMPORTS.join(",")),
+        allowed: format!(
+            "innkeeper:model/{{{}}}@0.1.x, wasi:nn/{{{}}}@{NN_VERSION}",
+            IMPORTS.join(","),
+            NN_IMPORTS.join(",")
+        ),
     })
 }
 

@@ -33,7 +33,7 @@ async fn journey(host: &Host, bundle: &Bundle, data: &Path, moments: &mut Moment
     let limits = Limits::default();
     let program = deployer.compile(&key(), bundle).await.unwrap();
     moments.keep("compiled", data, false);
-    let assets = deployer.stock().assets(&bundle.manifest.assets, &bundle.assets).await.unwrap();
+    let assets = deployer.assets(&key(), bundle).await.unwrap();
     let signature = deployer.warm_up(&key(), program, assets, bundle, &limits).await.unwrap();
     let facts = Facts::new(&signature).to_text();
     moments.keep("warmed up", data, false);

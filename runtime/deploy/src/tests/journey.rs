@@ -154,15 +154,39 @@ async fn weights_are_read_once_however_many_names_they_have() {
     let (_dir, host) = Host::fresh().await;
     let names = ["a.safetensors", "b.safetensors", "plain"];
     let one = bundle(echo().component(), &names.map(|name| (name, WEIGHTS)));
-    let stock = host.deployer.stock();
-    let first = stock.assets(&one.manifest.assets, &one.assets).await.unwrap();
-    let second = stock.assets(&one.manifest.assets, &one.assets).await.unwrap();
+    let deployer = &host.deployer;
+    let first = deployer.assets(&key(), &one).await.unwrap();
+    let second = deployer.assets(&key(), &one).await.unwrap();
     let tensors = |assets: &Assets, name| Arc::clone(&assets.get(name).unwrap().tensors);
     let shared = tensors(&first, "a.safetensors");
     assert_eq!(shared.len(), 1);
     assert!(Arc::ptr_eq(&shared, &tensors(&first, "b.safetensors")));
     assert!(Arc::ptr_eq(&shared, &tensors(&second, "a.safetensors")));
     assert!(tensors(&first, "plain").is_empty());
+    // They count once against their owner, and no more when nobody holds them.
+    let used = || host.predictor.usage(&name("a")).asset_memory_bytes;
+    assert_eq!(used(), WEIGHTS.len() as u64);
+    drop((first, second, shared));
+    assert_eq!(used(), 0);
+}
+
+#[tokio::test]
+async fn assets_in_memory_have_a_limit() {
+    let (_dir, host) = Host::fresh().await;
+    let max = WEIGHTS.len() as u64;
+    let limits = LimitOverrides { asset_memory_bytes_max: Some(max), ..LimitOverrides::default() };
+    host.predictor.set_limits(&name("a"), &limits);
+    let fits = bundle(echo().component(), &[("w.safetensors", WEIGHTS)]);
+    host.publish("1", &[], &fits).await.unwrap();
+    let over = bundle(echo().component(), &[("more", b"more"), ("w.safetensors", WEIGHTS)]);
+    let error = host.publish("2", &[], &over).await.unwrap_err().to_string();
+    let wanted = format!("asset_memory_bytes_max of {max}");
+    assert!(error.contains(&wanted), "{error}");
+    // What does not fit later is told to whoever calls.
+    let less = LimitOverrides { asset_memory_bytes_max: Some(max - 1), ..limits };
+    host.predictor.set_limits(&name("a"), &less);
+    let error = host.predict(None).await.unwrap_err().to_string();
+    assert!(error.contains("asset_memory_bytes_max"), "{error}");
 }
 
 #[tokio::test]

@@ -11,12 +11,17 @@ use crate::bindings::innkeeper::model::{assets, log, request};
 
 impl State {
     fn asset(&self, name: &str) -> Result<&Asset, HostError> {
+        self.asset_for(name).map_err(HostError::not_found)
+    }
+
+    /// The asset of this name, or a text that says which there are.
+    pub(super) fn asset_for(&self, name: &str) -> Result<&Asset, String> {
         self.assets.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.assets.iter().map(|asset| asset.name.as_str()).collect();
-            HostError::not_found(format!(
+            format!(
                 "there is no asset {name:?}; this version has {}",
                 if known.is_empty() { "none".into() } else { known.join(", ") }
-            ))
+            )
         })
     }
 }
@@ -68,7 +73,8 @@ impl assets::Host for State {
                 if asset.tensors.is_empty() { "; only .safetensors files have any" } else { "" }
             )));
         };
-        self.push(found, None)
+        let derived = asset.memory.of(&tensor);
+        self.push_weight(found, derived)
     }
 }
 

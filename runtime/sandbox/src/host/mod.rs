@@ -1,25 +1,33 @@
 //! What the host holds for one guest, and what it answers to the guest's imports.
 
 mod context;
+mod graph;
 mod limiter;
+mod nn;
 mod tensors;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use innkeeper_kernels::{Cpu, OpError};
+use innkeeper_kernels::{Cpu, OpError, Run};
 use innkeeper_tensor::{DType, Named, Tensor};
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Trap, UpdateDeadline};
 
-use crate::assets::Assets;
+use crate::assets::{Assets, Derived};
 use crate::bindings::innkeeper::model::tensors::NamedTensor;
 use crate::bindings::innkeeper::model::types::{self, Dtype, Error};
 use crate::program::{InstanceLimits, Setup};
-use crate::{ByteBudget, Cancel, Charge, GuestError};
+use crate::{ByteBudget, Cancel, Charge, GuestError, OverBudget};
 
 pub(crate) use limiter::Limiter;
+
+#[expect(unreachable_pub, reason = "the generated bindings re-export them")]
+pub use {
+    graph::HostGraph,
+    nn::{HostContext, HostNnError},
+};
 
 /// How much a log message matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +56,10 @@ pub trait LogSink: Send + Sync + 'static {
 pub struct HostTensor {
     pub(crate) tensor: Tensor,
     charge: Option<Arc<Charge>>,
+    /// Where an asset's tensor counts what is derived from it.
+    derived: Option<Derived>,
+    /// What wasi:nn was given that is no tensor.
+    unfit: Option<Box<nn::Unfit>>,
 }
 
 /// Why an import was not done: the guest is told, or it is stopped.
@@ -301,13 +313,24 @@ impl State {
 
     /// Takes `bytes` of the guest's budget for tensors.
     fn charge(&mut self, bytes: u64) -> Result<Arc<Charge>, HostError> {
-        self.tensor_bytes.charge(bytes).map(Arc::new).map_err(|over| {
-            self.stopped = Some(GuestError::Limit { limit: "tensor_bytes_max", max: over.max });
-            HostError::Told(Error::ResourceExhausted(format!(
-                "{} bytes more would pass the limit tensor_bytes_max of {}, of which {} are in use",
-                over.asked, over.max, over.used
-            )))
-        })
+        let charge = self.tensor_bytes.charge(bytes);
+        charge.map(Arc::new).map_err(|over| self.over("tensor_bytes_max", over))
+    }
+
+    /// What a guest is told that meets a limit on bytes.
+    fn over(&mut self, limit: &'static str, over: OverBudget) -> HostError {
+        HostError::Told(Error::ResourceExhausted(self.over_text(limit, over)))
+    }
+
+    /// Whether the call has to end.
+    fn stop(&self) -> impl Fn() -> bool + Sync + use<> {
+        let (cancel, deadline) = (self.current.cancel.clone(), self.current.deadline);
+        move || cancel.is_cancelled() || Instant::now() >= deadline
+    }
+
+    /// What an operation may use.
+    fn lent_run(&self) -> Run<'_> {
+        Run::new()
     }
 
     /// A handle on a new tensor.
@@ -316,9 +339,43 @@ impl State {
         tensor: Tensor,
         charge: Option<Arc<Charge>>,
     ) -> Result<Resource<HostTensor>, HostError> {
-        let charged = u64::from(charge.is_some());
-        let handle = self.table.push(HostTensor { tensor, charge })?;
-        self.handles += 1;
+        Ok(self.push_charged(tensor, charge)?)
+    }
+
+    fn push_charged(
+        &mut self,
+        tensor: Tensor,
+        charge: Option<Arc<Charge>>,
+    ) -> Result<Resource<HostTensor>, ResourceTableError> {
+        self.push_tensor(HostTensor { tensor, charge, derived: None, unfit: None })
+    }
+
+    /// A handle on an asset's tensor, which counts against the version's owner.
+    fn push_weight(
+        &mut self,
+        tensor: Tensor,
+        derived: Option<Derived>,
+    ) -> Result<Resource<HostTensor>, HostError> {
+        Ok(self.push_tensor(HostTensor { tensor, charge: None, derived, unfit: None })?)
+    }
+
+    /// A handle on what is no tensor; `bytes` stands for it.
+    fn push_unfit(
+        &mut self,
+        bytes: Tensor,
+        charge: Option<Arc<Charge>>,
+        unfit: nn::Unfit,
+    ) -> Result<Resource<HostTensor>, ResourceTableError> {
+        let unfit = Some(Box::new(unfit));
+        self.push_tensor(HostTensor { tensor: bytes, charge, derived: None, unfit })
+    }
+
+    fn push_tensor(
+        &mut self,
+        tensor: HostTensor,
+    ) -> Result<Resource<HostTensor>, ResourceTableError> {
+        let charged = u64::from(tensor.charge.is_some());
+        let handle = self.keep(tensor)?;
         self.charged_handles += charged;
         Ok(handle)
     }
@@ -329,6 +386,19 @@ impl State {
         self.handles -= 1;
         self.charged_handles -= u64::from(tensor.charge.is_some());
         Ok(tensor)
+    }
+
+    /// A handle on anything.
+    fn keep<T: Send + 'static>(&mut self, value: T) -> Result<Resource<T>, ResourceTableError> {
+        let handle = self.table.push(value)?;
+        self.handles += 1;
+        Ok(handle)
+    }
+
+    fn forget<T: Send + 'static>(&mut self, handle: Resource<T>) -> Result<(), ResourceTableError> {
+        drop(self.table.delete(handle)?);
+        self.handles -= 1;
+        Ok(())
     }
 }
 

@@ -1,9 +1,8 @@
 //! The import `tensors`: every operation checks, charges, and only then computes.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
-use innkeeper_kernels::{Activation, Backend, Binary, Compare, Op, Reduce, Run, Unary};
+use innkeeper_kernels::{Activation, Backend, Binary, Compare, Op, Reduce, Unary};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -26,33 +25,64 @@ impl State {
         Ok(&self.table.get(handle)?.tensor)
     }
 
+    /// Runs an operation with one result.
+    pub(super) fn run(&mut self, op: &Op, handles: &[&Handle]) -> Answer {
+        let mut results = self.run_many(op, handles)?;
+        match (results.pop(), results.is_empty()) {
+            (Some(result), true) => Ok(result),
+            _ => Err(HostError::invalid(format!("{} has several results", op.name()))),
+        }
+    }
+
     /// Runs one operation: shapes first, then the bill, then the work.
-    fn run(&mut self, op: &Op, handles: &[&Handle]) -> Answer {
+    pub(super) fn run_many(
+        &mut self,
+        op: &Op,
+        handles: &[&Handle],
+    ) -> Result<Vec<Handle>, HostError> {
         // Clones share the bytes; they let go of the table so that the charge can be taken.
         let mut inputs: Vec<Tensor> = Vec::with_capacity(handles.len());
         for handle in handles {
             inputs.push(self.tensor(handle)?.clone());
         }
         let kinds: Vec<(DType, &Shape)> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
-        let (dtype, shape) = op.output(&kinds)?;
+        let outputs = op.outputs(&kinds)?;
         let cost = op.cost(&kinds);
         if cost > OPERATION_COST_MAX {
             return Err(HostError::Told(Error::ResourceExhausted(format!(
                 "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
             ))));
         }
-        let charge = self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?;
-        let inputs: Vec<&Tensor> = inputs.iter().collect();
-        let (cancel, deadline) = (&self.current.cancel, self.current.deadline);
-        let stop = || cancel.is_cancelled() || Instant::now() >= deadline;
-        let run = Run::new().until(&stop);
-        let output = if cost > OPERATION_COST_LONG {
+        let mut charges = Vec::with_capacity(outputs.len());
+        for (dtype, shape) in &outputs {
+            charges.push(self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?);
+        }
+        let operands: Vec<&Tensor> = inputs.iter().collect();
+        let stop = self.stop();
+        let run = self.lent_run().until(&stop);
+        let results = if cost > OPERATION_COST_LONG {
             self.long_operations.store(true, Ordering::Relaxed);
-            aside(|| self.backend.run_one(op, &inputs, &run))?
+            aside(|| self.backend.run(op, &operands, &run))?
         } else {
-            self.backend.run_one(op, &inputs, &run)?
+            self.backend.run(op, &operands, &run)?
         };
-        self.push(output, Some(charge))
+        self.count_derived(handles)?;
+        let mut pushed = Vec::with_capacity(results.len());
+        for (result, charge) in results.into_iter().zip(charges) {
+            pushed.push(self.push(result, Some(charge))?);
+        }
+        Ok(pushed)
+    }
+
+    /// What a kernel keeps of weights counts with them.
+    fn count_derived(&mut self, handles: &[&Handle]) -> Result<(), HostError> {
+        for handle in handles {
+            let HostTensor { tensor, derived, .. } = self.table.get(handle)?;
+            if let Some(Err(over)) = derived.as_ref().map(|derived| derived.count(tensor)) {
+                return Err(self.over("asset_memory_bytes_max", over));
+            }
+        }
+        Ok(())
     }
 
     fn binary(&mut self, op: Binary, a: &Handle, b: &Handle) -> Answer {
@@ -96,7 +126,7 @@ impl State {
 }
 
 /// Does long work without keeping the other tasks of this thread waiting: they go on on another.
-fn aside<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
     let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
     match runtime {
         Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
