@@ -4,6 +4,7 @@
 //! names every part with its digest and size; an asset that the host already has may be left out of the tar. The same
 //! parts always give the same bytes.
 
+mod device;
 mod error;
 mod manifest;
 mod pack;
@@ -11,6 +12,7 @@ mod plugin;
 mod read;
 mod ustar;
 
+pub use device::{Device, DeviceError};
 pub use error::BundleError;
 pub use manifest::{AssetRef, BlobRef, FORMAT, Manifest};
 pub use pack::{PackError, Packed, pack, pack_to_vec};

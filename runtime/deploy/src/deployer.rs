@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::DeployError;
 use crate::artefacts::Artefacts;
-use crate::bundle::{Bundle, BundleLimits};
+use crate::bundle::{Bundle, BundleLimits, Device};
 use crate::facts::Facts;
 use crate::shared::Shared;
 use crate::stock::{Owner, Stock, blocking};
@@ -156,6 +156,7 @@ impl Deployer {
         let key = ModelKey::new(tenant, model);
 
         let bundle = self.unpack(&key, source, &limits).await?;
+        self.require_device(bundle.manifest.device)?;
         let _turn = self.turn(&key, &version).await;
         let facts = match self.published(&key, &version, &bundle).await? {
             Some(facts) => facts,
@@ -224,6 +225,14 @@ impl Deployer {
             return Err(DeployError::Conflict { model, version, published, got });
         }
         Ok(Some(record.facts))
+    }
+
+    /// A model is served on what it asks for, or not at all.
+    pub(crate) fn require_device(&self, wanted: Device) -> Result<(), DeployError> {
+        match wanted {
+            Device::Auto | Device::Cpu => Ok(()),
+            Device::Cuda(_) => Err(DeployError::Device { wanted, have: "cpu" }),
+        }
     }
 
     /// Assets that did not come along must be the tenant's own: another's must not be had by naming their digest.

@@ -65,6 +65,7 @@ impl Deployer {
     fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
         let manifest =
             Manifest::parse(record.manifest.as_bytes()).map_err(|error| error.to_string())?;
+        self.require_device(manifest.device).map_err(|error| error.to_string())?;
         let signature = Facts::signature(&record.facts)?;
         let owner = self.owner(&record.model.owner);
         Ok(Deployment::new(DeploymentParts {

@@ -8,7 +8,7 @@ use innkeeper_predict::Fault;
 use innkeeper_sandbox::{CompileError, GuestError, NetworkError, Rejected};
 use innkeeper_tensor::{Mismatch, SignatureError};
 
-use crate::bundle::BundleError;
+use crate::bundle::{BundleError, Device};
 
 /// Why a version is not served, or a change to a model was not made.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,16 @@ pub enum DeployError {
         published: Digest,
         /// What came.
         got: Digest,
+    },
+    /// The model asks for a device that this host does not have.
+    #[error(
+        "the model asks for the device {wanted}, and this host has {have}; ask for one of these, or for auto"
+    )]
+    Device {
+        /// What the manifest says.
+        wanted: Device,
+        /// What there is.
+        have: &'static str,
     },
     /// The component may not run here.
     #[error(transparent)]
@@ -150,6 +160,7 @@ impl DeployError {
         match self {
             DeployError::Bundle(_)
             | DeployError::Conflict { .. }
+            | DeployError::Device { .. }
             | DeployError::Rejected(_)
             | DeployError::World(_)
             | DeployError::AssetMissing { .. }

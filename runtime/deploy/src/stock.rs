@@ -174,7 +174,7 @@ impl Stock {
         }
         let (name, bytes) = (asset.name.clone(), bytes.clone());
         let load = async {
-            let loaded = blocking(move || Network::load(bytes.as_bytes())).await?;
+            let loaded = blocking(move || Network::load(bytes)).await?;
             loaded.map_err(|source| DeployError::Network { name, source })
         };
         self.networks.get(asset.digest, load).await.map(Some)

@@ -274,6 +274,7 @@ impl From<DeployError> for Failure {
             }
             DeployError::Bundle(_) => say(S::BAD_REQUEST, "bad_bundle"),
             DeployError::Conflict { .. } => say(S::CONFLICT, "conflict"),
+            DeployError::Device { .. } => say(S::UNPROCESSABLE_ENTITY, "no_device"),
             DeployError::Rejected(_) | DeployError::World(_) => {
                 say(S::UNPROCESSABLE_ENTITY, "component_rejected")
             }

@@ -1,7 +1,7 @@
 //! A network as the sandbox knows it: loaded from bytes, described, run. What it consists of is the graph crate's.
 
 use innkeeper_kernels::Run;
-use innkeeper_tensor::{Tensor, TensorSpec};
+use innkeeper_tensor::{Buffer, Tensor, TensorSpec};
 
 use crate::OverBudget;
 
@@ -41,7 +41,7 @@ impl Network {
     ///
     /// # Errors
     /// [`NetworkError::Format`], and [`NetworkError::Unsupported`] naming operator, node and opset.
-    pub fn load(_onnx: &[u8]) -> Result<Network, NetworkError> {
+    pub fn load(_onnx: Buffer) -> Result<Network, NetworkError> {
         Err(NetworkError::Unsupported("this host has no executor".into()))
     }
 

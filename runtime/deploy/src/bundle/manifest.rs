@@ -5,7 +5,7 @@ use innkeeper_predict::{Isolation, LimitOverrides};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
-use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, DESCRIPTION_BYTES_MAX, ustar};
+use super::{ASSETS_MAX, ASSETS_PREFIX, BundleError, DESCRIPTION_BYTES_MAX, Device, ustar};
 
 /// The format of manifests that this host reads and writes.
 pub const FORMAT: u64 = 1;
@@ -32,6 +32,9 @@ pub struct Manifest {
     /// How far one prediction is kept apart from the next.
     #[serde(default = "Manifest::default_isolation")]
     pub isolation: Isolation,
+    /// What its tensor operations are computed on.
+    #[serde(default, skip_serializing_if = "Device::is_auto")]
+    pub device: Device,
     /// Limits that this model lowers for itself.
     #[serde(default)]
     pub limits: LimitOverrides,

@@ -130,6 +130,7 @@ fn describe(
         component: BlobRef { digest: Digest::of(component), size: component.len() as u64 },
         assets,
         isolation: plugin.isolation,
+        device: plugin.device,
         limits: plugin.limits.clone(),
     })
 }

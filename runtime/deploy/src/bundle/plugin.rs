@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::error::short;
 use super::manifest::{check_asset_name, check_description};
-use super::{ASSETS_MAX, Manifest, PackError};
+use super::{ASSETS_MAX, Device, Manifest, PackError};
 
 /// What a plugin's folder says about itself in `innkeeper.toml`.
 ///
@@ -40,6 +40,9 @@ pub struct PluginToml {
     /// How far one prediction is kept apart from the next.
     #[serde(default = "Manifest::default_isolation")]
     pub isolation: Isolation,
+    /// What its tensor operations are computed on.
+    #[serde(default)]
+    pub device: Device,
     /// Limits that the model lowers for itself.
     #[serde(default)]
     pub limits: LimitOverrides,
@@ -59,6 +62,19 @@ pub struct PluginAsset {
 }
 
 impl PluginToml {
+    /// A plugin of this name, of which nothing else is said.
+    pub fn named(name: &str) -> PluginToml {
+        PluginToml {
+            name: name.to_owned(),
+            version: None,
+            description: String::new(),
+            isolation: Manifest::default_isolation(),
+            device: Device::Auto,
+            limits: LimitOverrides::default(),
+            assets: Vec::new(),
+        }
+    }
+
     /// Reads the text of an `innkeeper.toml`.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use innkeeper_predict::LimitOverrides;
 use super::error::short;
 use super::ustar::{Entries, Entry};
 use super::{
-    ASSETS_PREFIX, AssetRef, BlobRef, Bundle, BundleError, BundleLimits, COMPONENT_ENTRY, FORMAT,
-    MANIFEST_BYTES_MAX, MANIFEST_ENTRY, Manifest,
+    ASSETS_PREFIX, AssetRef, BlobRef, Bundle, BundleError, BundleLimits, COMPONENT_ENTRY, Device,
+    FORMAT, MANIFEST_BYTES_MAX, MANIFEST_ENTRY, Manifest,
 };
 
 pub(super) fn read(bytes: &Bytes, limits: &BundleLimits) -> Result<Bundle, BundleError> {
@@ -40,6 +40,7 @@ pub(super) fn bare(
         component: BlobRef { digest: Digest::of(&component), size: size as u64 },
         assets: Vec::new(),
         isolation: Manifest::default_isolation(),
+        device: Device::Auto,
         limits: LimitOverrides::default(),
     };
     let manifest_bytes = manifest.to_text().into();

@@ -49,6 +49,7 @@ fn manifest(assets: Vec<AssetRef>) -> Manifest {
         component: BlobRef { digest: Digest::of(b"code"), size: 4 },
         assets,
         isolation: Isolation::Request,
+        device: Device::Auto,
         limits: LimitOverrides { handles_max: Some(3), ..LimitOverrides::default() },
     }
 }

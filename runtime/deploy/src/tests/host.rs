@@ -12,7 +12,7 @@ use innkeeper_sandbox::{Compiler, Engine, EngineConfig};
 use innkeeper_tensor::{Named, Tensor};
 use tempfile::TempDir;
 
-use crate::bundle::{AssetRef, BlobRef, Bundle, Manifest};
+use crate::bundle::{AssetRef, BlobRef, Bundle, Device, Manifest};
 use crate::{DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
 
 pub(crate) struct Host {
@@ -131,6 +131,7 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         component: BlobRef { digest: Digest::of(&component), size: component.len() as u64 },
         assets: refs.collect(),
         isolation: Isolation::Tenant,
+        device: Device::Auto,
         limits: LimitOverrides::default(),
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();

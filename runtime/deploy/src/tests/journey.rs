@@ -171,6 +171,21 @@ async fn weights_are_read_once_however_many_names_they_have() {
 }
 
 #[tokio::test]
+async fn a_device_that_is_not_there_is_refused() {
+    let (_dir, host) = Host::fresh().await;
+    for (device, is_there) in [("auto", true), ("cpu", true), ("cuda:0", false)] {
+        let mut bundle = bundle(echo().component(), &[]);
+        bundle.manifest.device = device.parse().unwrap();
+        bundle.manifest_bytes = bundle.manifest.to_text().into();
+        let published = host.publish(&device.replace(':', "-"), &[], &bundle).await;
+        let told = published.map_err(|error| error.to_string());
+        assert_eq!(told.is_ok(), is_there, "{told:?}");
+        let says = told.err().is_none_or(|text| text.contains("cuda:0") && text.contains("cpu"));
+        assert!(says, "{device}");
+    }
+}
+
+#[tokio::test]
 async fn assets_in_memory_have_a_limit() {
     let (_dir, host) = Host::fresh().await;
     let max = WEIGHTS.len() as u64;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use innkeeper_tensor::{DType, Tensor, TensorSpec};
+use innkeeper_tensor::{Buffer, DType, Tensor, TensorSpec};
 use wasmtime::component::Resource;
 
 use super::tensors::aside;
@@ -87,11 +87,12 @@ impl State {
     }
 
     /// A graph that the guest brings itself, and pays for.
-    pub(super) fn load_graph(&mut self, onnx: &[u8]) -> Result<HostGraph, Problem> {
-        let charged = self.tensor_bytes.charge(onnx.len() as u64);
+    pub(super) fn load_graph(&mut self, onnx: Vec<u8>) -> Result<HostGraph, Problem> {
+        let bytes = onnx.len() as u64;
+        let charged = self.tensor_bytes.charge(bytes);
         let mut charge = charged.map_err(|over| self.too_large(over))?;
-        let network = aside(|| Network::load(onnx))?;
-        let more = network.byte_length().saturating_sub(onnx.len() as u64);
+        let network = aside(|| Network::load(Buffer::from_vec(onnx)))?;
+        let more = network.byte_length().saturating_sub(bytes);
         charge.grow(more).map_err(|over| self.too_large(over))?;
         Ok(HostGraph {
             network: Arc::new(network),
@@ -217,7 +218,7 @@ impl graph::HostGraph for State {
     }
 
     fn from_bytes(&mut self, onnx: Vec<u8>) -> Result<Resource<HostGraph>, HostError> {
-        let graph = self.load_graph(&onnx)?;
+        let graph = self.load_graph(onnx)?;
         Ok(self.keep(graph)?)
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Unfit {
 }
 
 type Failed = Resource<HostNnError>;
+/// An input, and what it counts.
+type Lent = (Named, Option<Arc<Charge>>);
 
 impl State {
     fn fail(&mut self, problem: Problem) -> Result<Failed> {
@@ -56,7 +58,7 @@ impl State {
     fn take_inputs(
         &mut self,
         inputs: Vec<inference::NamedTensor>,
-    ) -> Result<std::result::Result<Vec<(Named, Option<Arc<Charge>>)>, HostNnError>> {
+    ) -> Result<std::result::Result<Vec<Lent>, HostNnError>> {
         let mut named = Vec::with_capacity(inputs.len());
         let mut unfit = None;
         for (name, handle) in inputs {
@@ -151,12 +153,15 @@ impl graph::Host for State {
         encoding: GraphEncoding,
         target: ExecutionTarget,
     ) -> Result<std::result::Result<Resource<HostGraph>, Failed>> {
-        let loaded = check(encoding, target).and_then(|()| match &builder[..] {
-            [onnx] => self.load_graph(onnx),
-            several => Err(Problem::Argument(format!(
-                "an ONNX graph is one list of bytes, got {}; external data is not read",
-                several.len()
-            ))),
+        let loaded = check(encoding, target).and_then(|()| {
+            let one = <[Vec<u8>; 1]>::try_from(builder).map_err(|several| {
+                Problem::Argument(format!(
+                    "an ONNX graph is one list of bytes, got {}; external data is not read",
+                    several.len()
+                ))
+            });
+            let [onnx] = one?;
+            self.load_graph(onnx)
         });
         match loaded {
             Ok(graph) => Ok(Ok(self.keep(graph)?)),

@@ -56,6 +56,8 @@ pub(super) enum Command {
     New(New),
     /// Build a plugin into a bundle
     Build(Build),
+    /// Make a bundle of an ONNX file; it needs no code of its own
+    Import(Import),
     /// Build a plugin and run it in the sandbox on its samples, without a server
     Test(Test),
     /// Publish a bundle as a version of a model
@@ -131,6 +133,24 @@ pub(super) struct Build {
     #[arg(default_value = ".")]
     pub(super) dir: PathBuf,
     /// Where the bundle goes [default: NAME.bundle in the plugin's folder]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// The ONNX file
+    pub(super) file: PathBuf,
+    /// The model's name [default: the file's]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// The version's name
+    #[arg(long, default_value = "1")]
+    pub(super) version: String,
+    /// A sentence about it
+    #[arg(long, default_value = "")]
+    pub(super) description: String,
+    /// Where the bundle goes [default: NAME.bundle]
     #[arg(long, short, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
 }

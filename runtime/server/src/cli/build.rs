@@ -22,8 +22,11 @@ pub(super) fn run(args: &Build) -> Result<()> {
     Ok(())
 }
 
-/// Builds the plugin in `dir`.
+/// Builds the plugin in `dir`. One that has an ONNX file among its assets and no code is served as it is.
 pub(super) fn compile(dir: &Path) -> Result<(PluginToml, Built)> {
+    if let Some(built) = without_code(dir)? {
+        return Ok(built);
+    }
     let spinner = output::spinner(&format!("building {}", dir.display()));
     let built = guest::build(dir, &BuildOptions::from_env());
     spinner.finish_and_clear();
@@ -33,8 +36,27 @@ pub(super) fn compile(dir: &Path) -> Result<(PluginToml, Built)> {
     Ok((PluginToml::parse(&text)?, built))
 }
 
+fn without_code(dir: &Path) -> Result<Option<(PluginToml, Built)>> {
+    let manifest = dir.join(guest::MANIFEST_FILE);
+    if dir.join("Cargo.toml").exists() || !manifest.is_file() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&manifest)
+        .with_context(|| format!("cannot read {}", manifest.display()))?;
+    let plugin = PluginToml::parse(&text)?;
+    if !plugin.assets.iter().any(|asset| asset.name.ends_with(guest::onnx::SUFFIX)) {
+        return Ok(None);
+    }
+    Ok(Some((plugin, Built { component: guest::onnx::component()?, manifest })))
+}
+
 /// Writes the bundle beside its place and moves it there, so that a half one is never found.
-fn write(dir: &Path, plugin: &PluginToml, component: &[u8], out: &Path) -> Result<Packed> {
+pub(super) fn write(
+    dir: &Path,
+    plugin: &PluginToml,
+    component: &[u8],
+    out: &Path,
+) -> Result<Packed> {
     let doing = || format!("cannot write {}", out.display());
     let folder = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

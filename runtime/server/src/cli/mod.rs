@@ -4,6 +4,7 @@ mod args;
 mod array;
 mod build;
 mod client;
+mod import;
 mod infer;
 mod input;
 mod logs;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::AdminKey(args) => server::admin_key(&args),
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Test(args) => return test::run(&args),
         Command::Push(args) => push::run(&host, &args),
         Command::List(args) => models::list(&host, &args),

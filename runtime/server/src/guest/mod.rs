@@ -3,6 +3,7 @@
 //! Knows nothing of bundles, assets or servers: it ends with the component's bytes.
 
 mod cargo;
+pub mod onnx;
 mod toolchain;
 
 use std::path::{Path, PathBuf};
