@@ -5,8 +5,8 @@
 //! that is always there. The operations are those of the interface `tensors` in `wit/model.wit`, which is what their
 //! semantics are held to.
 //!
-//! This crate must not know of WebAssembly, tenants, limits, requests, files, async or threads: whoever calls it says
-//! who pays and on which thread it runs. Kernels trust no shape that they did not check, and no operand can make one
+//! This crate must not know of WebAssembly, tenants, limits, requests, files or async: whoever calls it says who
+//! pays, and lends the threads and the memory that a [`Run`] may use. Kernels trust no shape that they did not check, and no operand can make one
 //! panic.
 //!
 //! ```
@@ -34,14 +34,18 @@ mod cost;
 mod cpu;
 mod error;
 mod infer;
+mod memory;
+mod pool;
 mod run;
 
 pub use backend::Backend;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, Isa};
 pub use error::OpError;
+pub use memory::Memory;
 pub use op::{
     Activation, Binary, Compare, Grad, Loss, LossOf, Op, Optim, Reduce, Reduction, Slope, Unary,
     Window,
 };
 pub use op::{Curve, Test};
+pub use pool::{Pool, THREADS_MAX};
 pub use run::Run;

@@ -1,16 +1,24 @@
 //! What a call may use, and when it must stop.
 
-use innkeeper_tensor::Element;
+use std::sync::Mutex;
 
-use crate::OpError;
+use innkeeper_tensor::{Element, Tensor};
+
+use crate::cpu::Isa;
+use crate::memory::{resized, zeroed};
+use crate::pool::guarded;
+use crate::{Memory, OpError, Pool};
 
 /// What one call of an operation may use: the caller's thread always, and what else it was lent.
 ///
 /// A kernel splits long work into chunks by [`Run::parallel`], which looks between them whether the call must stop, and
-/// takes the memory for its results from [`Run::room`] and [`Run::filled`].
+/// takes the memory for its results from [`Run::room`], [`Run::filled`] and [`Run::scratch`].
 #[derive(Clone, Copy, Default)]
 pub struct Run<'a> {
     stop: Option<&'a (dyn Fn() -> bool + Sync)>,
+    pool: Option<(&'a Pool, usize)>,
+    memory: Option<&'a Memory>,
+    isa: Isa,
 }
 
 impl<'a> Run<'a> {
@@ -26,6 +34,43 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// The same, on at most `threads` threads: the caller's, and those of `pool` that have nothing better to do.
+    #[must_use]
+    pub fn on(mut self, pool: &'a Pool, threads: usize) -> Run<'a> {
+        self.pool = Some((pool, threads));
+        self
+    }
+
+    /// The same, taking memory for results from `memory` first. What it holds must belong to the same tenant.
+    #[must_use]
+    pub fn recycling(mut self, memory: &'a Memory) -> Run<'a> {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// The same on the calling thread alone: for what a chunk calls.
+    pub(crate) fn alone(mut self) -> Run<'a> {
+        self.pool = None;
+        self
+    }
+
+    /// The same with these instructions. For the backend, which knows that they are there.
+    #[must_use]
+    pub(crate) fn by(mut self, isa: Isa) -> Run<'a> {
+        self.isa = isa;
+        self
+    }
+
+    /// Which instructions kernels may use.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// How many threads may work on this call.
+    pub fn threads(&self) -> usize {
+        self.pool.map_or(1, |(pool, threads)| threads.min(pool.threads()).max(1))
+    }
+
     /// # Errors
     /// [`OpError::Stopped`] when the call must stop.
     pub fn check(&self) -> Result<(), OpError> {
@@ -39,17 +84,37 @@ impl<'a> Run<'a> {
     /// A chunk should take between some tens of microseconds and a millisecond: the run can be stopped between two.
     ///
     /// # Errors
-    /// The first error of a chunk, after which no further chunk begins, and [`OpError::Stopped`].
+    /// The first error of a chunk, after which no further chunk begins, and [`OpError::Stopped`]. A chunk that panics
+    /// is an [`OpError::Unsupported`] that says so.
     pub fn parallel(
         &self,
         chunks: usize,
         chunk: impl Fn(usize) -> Result<(), OpError> + Sync,
     ) -> Result<(), OpError> {
-        for index in 0..chunks {
-            self.check()?;
-            chunk(index)?;
+        let threads = self.threads().min(chunks);
+        match self.pool {
+            Some((pool, _)) if threads > 1 => pool.run(chunks, threads - 1, self.stop, &chunk),
+            _ => (0..chunks).try_for_each(|index| guarded(self.stop, &chunk, index)),
         }
-        Ok(())
+    }
+
+    /// [`Run::parallel`] over `out`, cut into pieces of `piece` elements of which the last may be shorter: calls
+    /// `chunk` once with each piece and its number.
+    ///
+    /// # Errors
+    /// As [`Run::parallel`].
+    pub fn pieces<T: Send>(
+        &self,
+        out: &mut [T],
+        piece: usize,
+        chunk: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
+    ) -> Result<(), OpError> {
+        let pieces: Vec<_> =
+            out.chunks_mut(piece.max(1)).map(|piece| Mutex::new(Some(piece))).collect();
+        self.parallel(pieces.len(), |index| {
+            let piece = pieces[index].lock().ok().and_then(|mut piece| piece.take());
+            piece.map_or(Ok(()), |piece| chunk(index, piece))
+        })
     }
 
     /// An empty vector with room for `len` elements. To be called after the check, with a size that it gave.
@@ -57,11 +122,12 @@ impl<'a> Run<'a> {
     /// # Errors
     /// [`OpError::Unsupported`] when there is no memory.
     pub fn room<T: Element>(&self, len: usize) -> Result<Vec<T>, OpError> {
+        if let Some(mut kept) = self.memory.and_then(|memory| memory.take(len)) {
+            kept.clear();
+            return Ok(kept);
+        }
         let mut elements = Vec::new();
-        elements.try_reserve_exact(len).map_err(|_| {
-            let bytes = len.saturating_mul(size_of::<T>());
-            OpError::Unsupported(format!("there is no memory for a result of {bytes} bytes"))
-        })?;
+        elements.try_reserve_exact(len).map_err(|_| no_memory::<T>(len))?;
         Ok(elements)
     }
 
@@ -74,4 +140,34 @@ impl<'a> Run<'a> {
         elements.resize(len, value);
         Ok(elements)
     }
+
+    /// `len` elements of any value, for a kernel that writes each of them.
+    ///
+    /// # Errors
+    /// As [`Run::room`].
+    pub fn scratch<T: Element>(&self, len: usize) -> Result<Vec<T>, OpError> {
+        match self.memory.and_then(|memory| memory.take(len)) {
+            Some(kept) => Ok(resized(kept, len)),
+            None => zeroed(len).ok_or_else(|| no_memory::<T>(len)),
+        }
+    }
+
+    /// Keeps the memory of a tensor that nobody else holds for a later result, if this run recycles.
+    pub fn recycle(&self, tensor: Tensor) {
+        if let Some(memory) = self.memory {
+            memory.recycle(tensor);
+        }
+    }
+
+    /// Keeps the memory of a [`Run::scratch`] that did not become a result.
+    pub fn give<T: Element>(&self, scratch: Vec<T>) {
+        if let Some(memory) = self.memory {
+            memory.give(scratch);
+        }
+    }
+}
+
+fn no_memory<T>(len: usize) -> OpError {
+    let bytes = len.saturating_mul(size_of::<T>());
+    OpError::Unsupported(format!("there is no memory for a result of {bytes} bytes"))
 }

@@ -1,90 +1,197 @@
 //! Matrix products.
 
-use innkeeper_tensor::{Shape, Tensor};
+use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::cpu::activation;
-use crate::cpu::dispatch::float;
+use crate::cpu::dispatch::refused;
 use crate::cpu::gemm::{Matrices, Real, gemm};
-use crate::cpu::memory::{elements, filled, tensor};
+use crate::cpu::memory::{elements, tensor};
+use crate::cpu::product::{Product, Right};
 use crate::cpu::rows;
 use crate::cpu::walk::Walk;
 use crate::infer::matmul as shapes;
-use crate::infer::matmul::Product;
-use crate::{Activation, OpError};
+use crate::infer::matmul::Product as Sizes;
+use crate::{Activation, OpError, Run};
 
 /// Up to this many rows the right side is read once and packing it would cost more than it gains.
 const FEW_ROWS_MAX: usize = 4;
+/// Multiply-adds that are done in one go: a part of a millisecond.
+const CHUNK: usize = 4 << 20;
 
-pub(super) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor, OpError> {
-    let product = shapes::matmul("matmul", a.shape(), b.shape())?;
-    float!(a.dtype(), T => {
-        let mut out = filled(product.shape.elements(), T::default())?;
-        if !out.is_empty() && product.k > 0 {
-            batched::<T>(&product, a, b, &mut out)?;
+pub(super) fn matmul(run: &Run<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OpError> {
+    let sizes = shapes::matmul("matmul", a.shape(), b.shape())?;
+    match a.dtype() {
+        DType::Fp32 => {
+            let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+            batched(run, &sizes, a, b, &mut out)?;
+            tensor(a.dtype(), sizes.shape, out)
         }
-        tensor(a.dtype(), product.shape, out)
-    })
+        DType::Fp64 => {
+            let mut out = run.filled(sizes.shape.elements(), 0f64)?;
+            batched(run, &sizes, a, b, &mut out)?;
+            tensor(a.dtype(), sizes.shape, out)
+        }
+        other => Err(refused(other)),
+    }
 }
+
+/// What is added to a product before its activation: bias and residual.
+pub(super) type Added<'a> = (Option<&'a Tensor>, Option<&'a Tensor>);
 
 pub(super) fn linear(
+    run: &Run<'_>,
     x: &Tensor,
     weight: &Tensor,
-    (bias, residual): (Option<&Tensor>, Option<&Tensor>),
+    added: Added<'_>,
     activation: Activation,
 ) -> Result<Tensor, OpError> {
+    let (bias, residual) = added;
     let [of_bias, of_residual] = [bias, residual].map(|operand| operand.map(Tensor::shape));
-    let product = shapes::linear("linear", x.shape(), weight.shape(), of_bias, of_residual)?;
-    float!(x.dtype(), T => {
-        let mut out = filled(product.shape.elements(), T::default())?;
-        if !out.is_empty() {
-            if let Some(residual) = residual {
-                out.copy_from_slice(&elements::<T>(residual)?);
-            }
-            if let Some(bias) = bias {
-                let bias = elements::<T>(bias)?;
-                out.chunks_exact_mut(product.n).for_each(|row| {
-                    row.iter_mut().zip(&*bias).for_each(|(out, &bias)| *out += bias);
-                });
-            }
-            let Product { m, k, n, .. } = product;
-            let (a, b) = (&elements::<T>(x)?, &elements::<T>(weight)?);
-            multiply(&Matrices { m, k, n, a, b, b_transposed: true }, &mut out)?;
-            activation::apply(activation, &mut out);
+    let sizes = shapes::linear("linear", x.shape(), weight.shape(), of_bias, of_residual)?;
+    match x.dtype() {
+        DType::Fp32 if sizes.m > FEW_ROWS_MAX || weight.is_constant() => {
+            let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+            let Sizes { m, k, n, .. } = sizes;
+            let (a, b) = (&elements(x)?, &elements(weight)?);
+            let bias = bias.map(elements::<f32>).transpose()?;
+            let residual = residual.map(elements::<f32>).transpose()?;
+            let product = Product {
+                m,
+                a,
+                transposed: false,
+                b: Right { k, n, elements: b, transposed: true },
+                constant: weight.is_constant().then_some(weight),
+                bias: bias.as_deref(),
+                residual: residual.as_deref(),
+                activation,
+            };
+            product.run(run, &mut out)?;
+            tensor(x.dtype(), sizes.shape, out)
         }
-        tensor(x.dtype(), product.shape, out)
-    })
+        DType::Fp32 => plain_linear::<f32>(run, &sizes, [x, weight], added, activation),
+        DType::Fp64 => plain_linear::<f64>(run, &sizes, [x, weight], added, activation),
+        other => Err(refused(other)),
+    }
 }
 
-/// One product for each matrix of the batch, added to `out`, which is not empty.
-fn batched<T: Real>(
-    product: &Product,
+/// A linear layer in three passes.
+fn plain_linear<T: Real>(
+    run: &Run<'_>,
+    sizes: &Sizes,
+    [x, weight]: [&Tensor; 2],
+    (bias, residual): Added<'_>,
+    activation: Activation,
+) -> Result<Tensor, OpError> {
+    let mut out = run.filled(sizes.shape.elements(), T::default())?;
+    if !out.is_empty() {
+        if let Some(residual) = residual {
+            out.copy_from_slice(&elements::<T>(residual)?);
+        }
+        if let Some(bias) = bias {
+            let bias = elements::<T>(bias)?;
+            out.chunks_exact_mut(sizes.n).for_each(|row| {
+                row.iter_mut().zip(&*bias).for_each(|(out, &bias)| *out = out.add(bias));
+            });
+        }
+        let &Sizes { m, k, n, .. } = sizes;
+        let (a, b) = (&elements::<T>(x)?, &elements::<T>(weight)?);
+        multiply(run, &Matrices { m, k, n, a, b, b_transposed: true }, &mut out)?;
+        activation::apply(activation, &mut out);
+    }
+    tensor(x.dtype(), sizes.shape.clone(), out)
+}
+
+/// An element with products of its own.
+trait Multiply: Real {
+    /// `out = a b` where out is 0 or anything, as the type wants it.
+    fn product(
+        run: &Run<'_>,
+        matrices: &Matrices<'_, Self>,
+        constant: Option<&Tensor>,
+        out: &mut [Self],
+    ) -> Result<(), OpError>;
+}
+
+impl Multiply for f64 {
+    fn product(
+        run: &Run<'_>,
+        matrices: &Matrices<'_, f64>,
+        _: Option<&Tensor>,
+        out: &mut [f64],
+    ) -> Result<(), OpError> {
+        multiply(run, matrices, out)
+    }
+}
+
+impl Multiply for f32 {
+    fn product(
+        run: &Run<'_>,
+        matrices: &Matrices<'_, f32>,
+        constant: Option<&Tensor>,
+        out: &mut [f32],
+    ) -> Result<(), OpError> {
+        let &Matrices { m, k, n, a, b, b_transposed } = matrices;
+        if n == 1 || (m <= FEW_ROWS_MAX && constant.is_none()) {
+            out.fill(0.0);
+            return multiply(run, matrices, out);
+        }
+        let b = Right { k, n, elements: b, transposed: b_transposed };
+        Product { constant, ..Product::plain(m, a, b) }.run(run, out)
+    }
+}
+
+/// One product for each matrix of the batch.
+fn batched<T: Multiply>(
+    run: &Run<'_>,
+    sizes: &Sizes,
     a: &Tensor,
     b: &Tensor,
     out: &mut [T],
 ) -> Result<(), OpError> {
-    let &Product { m, k, n, .. } = product;
+    let &Sizes { m, k, n, .. } = sizes;
+    if out.is_empty() {
+        return Ok(());
+    }
+    if k == 0 {
+        out.fill(T::default());
+        return Ok(());
+    }
     let (left, right) = (&*elements::<T>(a)?, &*elements::<T>(b)?);
     if right.len() == k * n {
         // One right side for all: the batch is so many more rows.
-        let m = m * product.batch.elements();
-        return multiply(&Matrices { m, k, n, a: left, b: right, b_transposed: false }, out);
+        let m = m * sizes.batch.elements();
+        let matrices = Matrices { m, k, n, a: left, b: right, b_transposed: false };
+        return T::product(run, &matrices, b.is_constant().then_some(b), out);
     }
+    let places = places(sizes, a, b)?;
+    let one = |run: &Run<'_>, index: usize, out: &mut [T]| {
+        let [at_a, at_b] = places[index];
+        let (a, b) = (&left[at_a * m * k..][..m * k], &right[at_b * k * n..][..k * n]);
+        T::product(run, &Matrices { m, k, n, a, b, b_transposed: false }, None, out)
+    };
+    let work = m.saturating_mul(k).saturating_mul(n);
+    if work > CHUNK {
+        let mut results = out.chunks_exact_mut(m * n).enumerate();
+        return results.try_for_each(|(index, out)| one(run, index, out));
+    }
+    let together = (CHUNK / work.max(1)).min(places.len().div_ceil(run.threads() * 4)).max(1);
+    let alone = run.alone();
+    run.pieces(out, together * m * n, |piece, out| {
+        let mut results = out.chunks_exact_mut(m * n).enumerate();
+        results.try_for_each(|(index, out)| one(&alone, piece * together + index, out))
+    })
+}
+
+/// Which matrices of the two sides make each matrix of the result.
+fn places(sizes: &Sizes, a: &Tensor, b: &Tensor) -> Result<Vec<[usize; 2]>, OpError> {
     let (batch_a, batch_b) = (batch(a.shape())?, batch(b.shape())?);
-    let walk = Walk::broadcast(&product.batch, [&batch_a, &batch_b]);
+    let walk = Walk::broadcast(&sizes.batch, [&batch_a, &batch_b]);
     let (len, [step_a, step_b]) = walk.inner();
-    let mut results = out.chunks_exact_mut(m * n);
-    let mut outcome = Ok(());
+    let mut places = Vec::with_capacity(sizes.batch.elements());
     walk.rows(|[at_a, at_b]| {
-        for (i, out) in (0..len).zip(&mut results) {
-            let (at_a, at_b) = ((at_a + i * step_a) * m * k, (at_b + i * step_b) * k * n);
-            let (a, b) = (&left[at_a..at_a + m * k], &right[at_b..at_b + k * n]);
-            let one = multiply(&Matrices { m, k, n, a, b, b_transposed: false }, out);
-            if one.is_err() {
-                outcome = one;
-            }
-        }
+        places.extend((0..len).map(|i| [at_a + i * step_a, at_b + i * step_b]));
     });
-    outcome
+    Ok(places)
 }
 
 /// The dimensions before the last two.
@@ -94,16 +201,32 @@ fn batch(shape: &Shape) -> Result<Shape, OpError> {
 }
 
 /// Adds one product to `out`, by the way that suits its size.
-fn multiply<T: Real>(matrices: &Matrices<'_, T>, out: &mut [T]) -> Result<(), OpError> {
-    let &Matrices { m, k, n, a, b, .. } = matrices;
-    if m <= FEW_ROWS_MAX {
+fn multiply<T: Real>(
+    run: &Run<'_>,
+    matrices: &Matrices<'_, T>,
+    out: &mut [T],
+) -> Result<(), OpError> {
+    let &Matrices { m, k, n, a, b, b_transposed } = matrices;
+    if m <= FEW_ROWS_MAX && b_transposed && m == 1 {
+        let columns = (CHUNK / k.max(1)).max(1);
+        run.pieces(out, columns, |piece, out| {
+            let b = &b[piece * columns * k..][..out.len() * k];
+            rows::multiply(&Matrices { m, k, n: out.len(), a, b, b_transposed }, out);
+            Ok(())
+        })
+    } else if m <= FEW_ROWS_MAX {
         rows::multiply(matrices, out);
         Ok(())
     } else if n == 1 {
         // A column lies in memory as a row does: the same sums with the sides exchanged.
-        rows::multiply(&Matrices { m: 1, k, n: m, a: b, b: a, b_transposed: true }, out);
-        Ok(())
+        let row = Matrices { m: 1, k, n: m, a: b, b: a, b_transposed: true };
+        multiply(run, &row, out)
     } else {
-        gemm(matrices, out)
+        let rows = (CHUNK / (k * n).max(1)).clamp(64, m.max(64));
+        run.pieces(out, rows * n, |piece, out| {
+            let m = out.len() / n;
+            let a = &a[piece * rows * k..][..m * k];
+            gemm(&Matrices { m, k, n, a, b, b_transposed }, out)
+        })
     }
 }

@@ -6,6 +6,7 @@ mod dispatch;
 mod elementwise;
 mod gemm;
 mod grad;
+mod isa;
 mod layout;
 mod loss;
 mod math;
@@ -14,6 +15,7 @@ mod memory;
 mod number;
 mod optim;
 mod pieces;
+mod product;
 mod reduce;
 mod rows;
 mod smooth;
@@ -29,14 +31,28 @@ use crate::error::invalid;
 use crate::infer::{axes, layout as shapes, matmul as infer_matmul};
 use crate::{Backend, Op, OpError, Optim, Run};
 
+pub use isa::Isa;
+
 /// The processor: the calling thread, and those that a [`Run`] lends.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Cpu;
+pub struct Cpu {
+    isa: Isa,
+}
 
 impl Cpu {
-    /// The backend; it has no state.
+    /// The backend, with the best instructions that the processor has.
     pub fn new() -> Cpu {
-        Cpu
+        Cpu::default()
+    }
+
+    /// The backend with these instructions and no better ones; `None` where the processor does not have them.
+    pub fn with_isa(isa: Isa) -> Option<Cpu> {
+        isa.is_there().then_some(Cpu { isa })
+    }
+
+    /// Which instructions it uses.
+    pub fn isa(&self) -> Isa {
+        self.isa
     }
 }
 
@@ -46,6 +62,7 @@ impl Backend for Cpu {
     }
 
     fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
+        let run = &run.by(self.isa);
         match (op, inputs) {
             (Op::Loss(of), [x, target]) => {
                 let results = checked_all(op, inputs)?;
@@ -89,6 +106,7 @@ impl Backend for Cpu {
         }
         let (dtype, shape) = checked(op, inputs)?;
         run.check()?;
+        let run = &run.by(self.isa);
         let name = op.name();
         match (op, inputs) {
             (Op::Full { value, .. }, []) => create::full(dtype, shape, *value),
@@ -130,10 +148,10 @@ impl Backend for Cpu {
             (Op::LogSoftmax { axis }, [a]) => {
                 softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
             }
-            (Op::MatMul, [a, b]) => matmul::matmul(a, b),
+            (Op::MatMul, [a, b]) => matmul::matmul(run, a, b),
             (Op::Linear { bias, residual, activation }, [x, weight, rest @ ..]) => {
                 let added = infer_matmul::added(rest.iter().copied(), *bias, *residual);
-                matmul::linear(x, weight, added, *activation)
+                matmul::linear(run, x, weight, added, *activation)
             }
             _ => Err(invalid(name, "wrong number of operands")),
         }

@@ -15,6 +15,7 @@ mod layout;
 mod loss;
 mod never_panics;
 mod optim;
+mod pool;
 mod product;
 mod reduce;
 mod special;

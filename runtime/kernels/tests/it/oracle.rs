@@ -1,8 +1,8 @@
 //! The slow and plain truth.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
-use innkeeper_kernels::{Backend, Cpu, Op, OpError, Run};
+use innkeeper_kernels::{Backend, Cpu, Isa, Memory, Op, OpError, Pool, Run};
 use innkeeper_tensor::{DType, Shape, Tensor, bf16, f16};
 
 /// Elements as FP64, which holds everything that these tests put in.
@@ -164,8 +164,44 @@ pub(crate) fn run(op: &Op, inputs: &[&Tensor]) -> Result<Tensor, OpError> {
 #[track_caller]
 pub(crate) fn check(op: &Op, inputs: &[&Tensor], dtype: DType, expected: &Array, tolerance: f64) {
     let got = run(op, inputs).unwrap_or_else(|error| panic!("{op:?}: {error}"));
+    assert_same(op, &got, dtype, expected, tolerance);
+}
+
+/// [`check`] with every set of instructions that this machine has, on one thread and on three, the memory of one result
+/// being that of the next, and with the second operand as it is and as a constant.
+#[track_caller]
+pub(crate) fn check_everywhere(
+    op: &Op,
+    inputs: &[&Tensor],
+    dtype: DType,
+    expected: &Array,
+    tolerance: f64,
+) {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(3).unwrap());
+    check(op, inputs, dtype, expected, tolerance);
+    let memory = Memory::new(1 << 24);
+    let mut constant = inputs.to_vec();
+    let weight = inputs[1].clone().constant();
+    constant[1] = &weight;
+    for isa in Isa::ALL {
+        let Some(cpu) = Cpu::with_isa(isa) else {
+            println!("{} was not tested: this machine does not have it", isa.name());
+            continue;
+        };
+        for run in [Run::new(), Run::new().on(&POOL, 3).recycling(&memory)] {
+            for inputs in [inputs, &constant] {
+                let got = cpu.run_one(op, inputs, &run).unwrap();
+                assert_same(op, &got, dtype, expected, tolerance);
+                run.recycle(got);
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn assert_same(op: &Op, got: &Tensor, dtype: DType, expected: &Array, tolerance: f64) {
     assert_eq!(got.dtype(), dtype, "{op:?}");
-    let got = Array::of(&got);
+    let got = Array::of(got);
     assert_eq!(got.dims, expected.dims, "{op:?}");
     for (i, (&got, &wanted)) in got.data.iter().zip(&expected.data).enumerate() {
         let same = got == wanted

@@ -4,7 +4,7 @@ use innkeeper_kernels::{Activation, Op};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
-use crate::oracle::{Array, check};
+use crate::oracle::{Array, check_everywhere};
 use crate::values::{any_activation, broadcastable, cases, float, fp32, linear, spread, tensor};
 
 /// Sizes on every side of what the kernels treat differently: none, one, few rows, whole vectors, and odd remainders.
@@ -62,7 +62,7 @@ proptest! {
                 at(&left, [place[0], p]) * at(&right, [p, place[1]])
             }).sum()
         });
-        check(&Op::MatMul, &[&a, &b], dtype, &expected, tolerance(dtype, k));
+        check_everywhere(&Op::MatMul, &[&a, &b], dtype, &expected, tolerance(dtype, k));
     }
 
     #[test]
@@ -70,15 +70,15 @@ proptest! {
         let (matrix, vector) = (tensor(dtype, &[m, k], seed), tensor(dtype, &[k], seed >> 1));
         let (a, x) = (Array::of(&matrix), Array::of(&vector));
         let columns = Array::from_fn(&[m], |i| (0..k).map(|p| a.at(&[i[0], p]) * x.at(&[p])).sum());
-        check(&Op::MatMul, &[&matrix, &vector], dtype, &columns, tolerance(dtype, k));
+        check_everywhere(&Op::MatMul, &[&matrix, &vector], dtype, &columns, tolerance(dtype, k));
 
         let row = tensor(dtype, &[m], seed >> 2);
         let y = Array::of(&row);
         let rows = Array::from_fn(&[k], |j| (0..m).map(|p| y.at(&[p]) * a.at(&[p, j[0]])).sum());
-        check(&Op::MatMul, &[&row, &matrix], dtype, &rows, tolerance(dtype, m));
+        check_everywhere(&Op::MatMul, &[&row, &matrix], dtype, &rows, tolerance(dtype, m));
 
         let dot = Array::from_fn(&[], |_| (0..k).map(|p| x.at(&[p]) * x.at(&[p])).sum());
-        check(&Op::MatMul, &[&vector, &vector], dtype, &dot, tolerance(dtype, k));
+        check_everywhere(&Op::MatMul, &[&vector, &vector], dtype, &dot, tolerance(dtype, k));
     }
 
     #[test]
@@ -99,7 +99,38 @@ proptest! {
         let mut operands: Vec<&Tensor> = vec![&x, &weight];
         operands.extend(bias.then_some(&offset));
         operands.extend(residual.then_some(&past));
-        check(&Op::Linear { bias, residual, activation }, &operands, dtype, &expected, 2.0 * tolerance(dtype, inputs));
+        check_everywhere(&Op::Linear { bias, residual, activation }, &operands, dtype, &expected, 2.0 * tolerance(dtype, inputs));
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(40))]
+
+    /// Large enough for several chunks and several blocks of each, and for packing.
+    #[test]
+    fn large_products(m in 40usize..400, k in 300usize..900, n in 30usize..300, seed: u64, bias: bool, residual: bool, transposed: bool) {
+        let (x, w) = (tensor(DType::Fp32, &[m, k], seed), tensor(DType::Fp32, &[n, k], seed >> 1));
+        let (offset, past) = (tensor(DType::Fp32, &[n], seed >> 2), tensor(DType::Fp32, &[m, n], seed >> 3));
+        let [from, weight, b, r] = [&x, &w, &offset, &past].map(Array::of);
+        let sum = |i: usize, j: usize| -> f64 {
+            from.data[i * k..][..k].iter().zip(&weight.data[j * k..][..k]).map(|(x, w)| x * w).sum()
+        };
+        let mut expected = Array::from_fn(&[m, n], |at| sum(at[0], at[1]));
+        if transposed {
+            let columns: Vec<f32> = (0..k * n).map(|i| weight.data[i % n * k + i / n] as f32).collect();
+            let columns = fp32(&[k, n], &columns);
+            check_everywhere(&Op::MatMul, &[&x, &columns], DType::Fp32, &expected, tolerance(DType::Fp32, k));
+        } else {
+            let mut operands: Vec<&Tensor> = vec![&x, &w];
+            operands.extend(bias.then_some(&offset));
+            operands.extend(residual.then_some(&past));
+            for (i, out) in expected.data.iter_mut().enumerate() {
+                *out += if bias { b.data[i % n] } else { 0.0 } + if residual { r.data[i] } else { 0.0 };
+                *out = out.max(0.0);
+            }
+            let op = Op::Linear { bias, residual, activation: Activation::Relu };
+            check_everywhere(&op, &operands, DType::Fp32, &expected, tolerance(DType::Fp32, k));
+        }
     }
 }
 
@@ -124,7 +155,7 @@ fn infinities_and_nans_spread_only_where_they_belong() {
             })
             .collect();
         let expected = Array { dims: vec![m, 2], data: expected };
-        check(
+        check_everywhere(
             &Op::MatMul,
             &[&fp32(&[m, 17], &a), &fp32(&[17, 2], &b)],
             DType::Fp32,
@@ -134,7 +165,7 @@ fn infinities_and_nans_spread_only_where_they_belong() {
 
         let mut weight = vec![1.0; 2 * 17];
         weight[33] = inf;
-        check(
+        check_everywhere(
             &linear(false),
             &[&fp32(&[m, 17], &a), &fp32(&[2, 17], &weight)],
             DType::Fp32,

@@ -1,0 +1,246 @@
+//! Blocks of a product, tile by tile.
+
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::Product;
+use super::pack::{Line, Right, fill, transpose};
+use super::plan::share;
+use super::tile::{COLUMNS_MAX, Kernel, Tile};
+use crate::cpu::activation;
+
+/// Rows of a right side that are used together: a panel of so many lies in the first two caches.
+const DEPTH_MAX: usize = 384;
+/// The most rows of a tile of any kernel.
+const ROWS_MAX: usize = 12;
+/// Rows that lie so many floats apart, or a multiple, fall into a few lines of the first cache.
+const CONFLICT: usize = 256;
+
+/// Where the right side is read.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// From the panels of all of it.
+    Panels(&'a [f32]),
+    /// From the matrix itself.
+    Plain(Right<'a>),
+}
+
+/// A product that threads compute block by block.
+pub(super) struct Blocks<'a> {
+    product: &'a Product<'a>,
+    kernel: &'static Kernel,
+    source: Source<'a>,
+    out: *mut f32,
+    /// Whoever made this lent `out` for as long.
+    lent: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: all that is written through the pointer is what `compute` says, and what it says of threads is in its contract.
+unsafe impl Sync for Blocks<'_> {}
+
+/// What a thread packs, for as long as it computes one block.
+#[derive(Default)]
+struct Scratch {
+    left: Vec<Line>,
+    right: Vec<Line>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// A left side as tiles read it.
+#[derive(Clone, Copy)]
+struct Left {
+    start: *const f32,
+    stride: usize,
+}
+
+impl<'a> Blocks<'a> {
+    /// The product's slices must fit its sizes and `out`, as [`Product::run`] checks. The processor must have what the
+    /// kernel needs, and panels must be those of the product's right side.
+    pub(super) fn new(
+        product: &'a Product<'a>,
+        kernel: &'static Kernel,
+        source: Source<'a>,
+        out: &'a mut [f32],
+    ) -> Blocks<'a> {
+        Blocks { product, kernel, source, out: out.as_mut_ptr(), lent: PhantomData }
+    }
+
+    /// Computes the result's elements in these rows and panels. No two calls at the same time may name the same ones.
+    pub(super) fn compute(&self, rows: Range<usize>, panels: Range<usize>) {
+        let Right { k, n, .. } = self.product.b;
+        if rows.is_empty() || panels.is_empty() {
+            return;
+        }
+        let columns = panels.start * self.kernel.columns..n.min(panels.end * self.kernel.columns);
+        let in_place = self.product.residual.is_some();
+        if in_place {
+            self.begin(&rows, &columns);
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let parts = k.div_ceil(DEPTH_MAX).max(1);
+            for part in 0..parts {
+                let depth = share(k, parts, part);
+                let adding = in_place || part > 0;
+                let left = self.left(&rows, &depth, panels.len(), &mut scratch.left);
+                for panel in panels.clone() {
+                    self.panel(panel, &rows, &depth, left, adding, &mut scratch.right);
+                }
+            }
+        });
+        for row in rows {
+            activation::apply(self.product.activation, self.row(row, &columns));
+        }
+    }
+
+    /// Part of a row of the result, which the caller of [`Blocks::compute`] has for itself.
+    #[allow(clippy::mut_from_ref)]
+    fn row(&self, row: usize, columns: &Range<usize>) -> &mut [f32] {
+        // SAFETY: `out` holds m rows of n numbers, of which only this call of `compute` touches these.
+        unsafe { std::slice::from_raw_parts_mut(self.place(row, columns.start), columns.len()) }
+    }
+
+    /// Where an element of the result lies; its row and column must exist.
+    fn place(&self, row: usize, column: usize) -> *mut f32 {
+        self.out.wrapping_add(row * self.product.b.n + column)
+    }
+
+    /// Puts residual and bias where the sums will be added.
+    fn begin(&self, rows: &Range<usize>, columns: &Range<usize>) {
+        let &Product { residual, bias, b, .. } = self.product;
+        for row in rows.clone() {
+            let out = self.row(row, columns);
+            if let Some(residual) = residual {
+                out.copy_from_slice(&residual[row * b.n..][columns.clone()]);
+            }
+            if let Some(bias) = bias {
+                out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
+            }
+        }
+    }
+
+    /// The left side's rows over part of the depth: where they lie, or copied to where reading them is quicker.
+    fn left(
+        &self,
+        rows: &Range<usize>,
+        depth: &Range<usize>,
+        panels: usize,
+        scratch: &mut Vec<Line>,
+    ) -> Left {
+        let &Product { m, a, transposed, b: Right { k, .. }, .. } = self.product;
+        let few = rows.len() <= 4 || panels < 2;
+        if !transposed && (k % CONFLICT != 0 || few) {
+            let start = a[rows.start * k + depth.start.min(k)..].as_ptr();
+            return Left { start, stride: k };
+        }
+        // An odd number of lines, so that rows fall into different ones of the cache.
+        let lines = depth.len().div_ceil(16) | 1;
+        let stride = lines * 16;
+        if scratch.len() < lines * rows.len() {
+            scratch.resize(lines * rows.len(), Line([0.0; 16]));
+        }
+        let copy: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+        if transposed {
+            let part = &a[depth.start * m..depth.end * m];
+            transpose(part, m, rows.clone(), stride, copy);
+        } else {
+            for (row, copy) in rows.clone().zip(copy.chunks_exact_mut(stride)) {
+                copy[..depth.len()].copy_from_slice(&a[row * k..][depth.clone()]);
+            }
+        }
+        Left { start: copy.as_ptr(), stride }
+    }
+
+    fn panel(
+        &self,
+        panel: usize,
+        rows: &Range<usize>,
+        depth: &Range<usize>,
+        left: Left,
+        adding: bool,
+        scratch: &mut Vec<Line>,
+    ) {
+        let (n, columns) = (self.product.b.n, self.kernel.columns);
+        let width = columns.min(n - panel * columns);
+        let of_panel = panel * columns..panel * columns + width;
+        let (b, row_b) = self.right(panel, depth, scratch);
+        let start = self.start(panel, width);
+        let tiles = rows.len().div_ceil(self.kernel.rows_max);
+        for tile in 0..tiles {
+            let part = share(rows.len(), tiles, tile);
+            let mut edge = [0f32; ROWS_MAX * COLUMNS_MAX];
+            let first = self.place(rows.start + part.start, panel * columns);
+            let whole = width == columns;
+            let (c, row_c) = if whole { (first, n) } else { (edge.as_mut_ptr(), COLUMNS_MAX) };
+            if !whole && adding {
+                for (edge, row) in edge.chunks_exact_mut(COLUMNS_MAX).zip(part.clone()) {
+                    edge[..width].copy_from_slice(self.row(rows.start + row, &of_panel));
+                }
+            }
+            let of_tile = Tile {
+                depth: depth.len(),
+                // Within the left side, or just behind an empty one.
+                a: left.start.wrapping_add(part.start * left.stride),
+                row_a: left.stride,
+                b,
+                row_b,
+                c,
+                row_c,
+                start: if adding { std::ptr::null() } else { start.as_ptr() },
+            };
+            // SAFETY: the processor has the instructions and `part` has 1 to `rows_max` rows. `left` has as many rows of
+            // `depth`, `right` gave as many rows of `columns`, `start` has `columns` numbers, and c is either the
+            // result's rows, where there are `columns` from the panel's first on, or `edge`.
+            unsafe { (self.kernel.tile)(part.len(), &of_tile) };
+            if !whole {
+                for (edge, row) in edge.chunks_exact(COLUMNS_MAX).zip(part) {
+                    self.row(rows.start + row, &of_panel).copy_from_slice(&edge[..width]);
+                }
+            }
+        }
+    }
+
+    /// Rows `depth` of a panel of the right side, and how far apart they lie.
+    fn right(
+        &self,
+        panel: usize,
+        depth: &Range<usize>,
+        scratch: &mut Vec<Line>,
+    ) -> (*const f32, usize) {
+        let (k, columns) = (self.product.b.k, self.kernel.columns);
+        match self.source {
+            _ if depth.is_empty() => (std::ptr::null(), 0),
+            Source::Panels(floats) => {
+                let panel = &floats[panel * k * columns..(panel + 1) * k * columns];
+                (panel[depth.start * columns..].as_ptr(), columns)
+            }
+            Source::Plain(right) if !right.transposed && (panel + 1) * columns <= right.n => {
+                (right.elements[depth.start * right.n + panel * columns..].as_ptr(), right.n)
+            }
+            Source::Plain(right) => {
+                let lines = depth.len() * columns / 16;
+                if scratch.len() < lines {
+                    scratch.resize(lines, Line([0.0; 16]));
+                }
+                let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch[..lines]);
+                fill(right, panel * columns, columns, depth.clone(), floats);
+                (floats.as_ptr(), columns)
+            }
+        }
+    }
+
+    /// What the sums of a panel's columns start from.
+    fn start(&self, panel: usize, width: usize) -> [f32; COLUMNS_MAX] {
+        let mut start = [0.0; COLUMNS_MAX];
+        if let Some(bias) = self.product.bias {
+            let from = panel * self.kernel.columns;
+            start[..width].copy_from_slice(&bias[from..from + width]);
+        }
+        start
+    }
+}

@@ -1,0 +1,134 @@
+//! Products of FP32 matrices: cut into blocks that the caches hold, and blocks into tiles that the registers hold.
+//!
+//! The right side is read in panels as wide as a tile. Constants are packed so once; what is used once is packed when
+//! enough rows use it. The scheme is that of Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Multiplication" (2008).
+
+mod blocks;
+mod pack;
+mod plan;
+mod portable;
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use std::sync::Arc;
+
+use innkeeper_tensor::Tensor;
+
+use crate::cpu::Isa;
+use crate::{Activation, OpError, Run};
+use blocks::{Blocks, Source};
+pub(super) use pack::Right;
+use pack::{Packed, Panels, fill};
+use plan::Plan;
+use tile::kernel;
+
+/// From so many rows on, packing a right side pays that is used once.
+const PACKING_ROWS_MIN: usize = 48;
+
+/// `activation(a b + bias + residual)`.
+pub(super) struct Product<'a> {
+    /// Rows of the result.
+    pub(super) m: usize,
+    /// `[m, k]`, or `[k, m]` when `transposed`.
+    pub(super) a: &'a [f32],
+    /// Whether a's columns are the product's rows.
+    pub(super) transposed: bool,
+    /// `[k, n]`.
+    pub(super) b: Right<'a>,
+    /// The tensor of b when it is a constant.
+    pub(super) constant: Option<&'a Tensor>,
+    /// `[n]`.
+    pub(super) bias: Option<&'a [f32]>,
+    /// `[m, n]`.
+    pub(super) residual: Option<&'a [f32]>,
+    pub(super) activation: Activation,
+}
+
+impl<'a> Product<'a> {
+    /// `a b` and nothing else.
+    pub(super) fn plain(m: usize, a: &'a [f32], b: Right<'a>) -> Product<'a> {
+        let (constant, bias, residual) = (None, None, None);
+        let activation = Activation::None;
+        Product { m, a, transposed: false, b, constant, bias, residual, activation }
+    }
+
+    /// Whether every slice is as long as the sizes say.
+    fn fits(&self, out: &[f32]) -> bool {
+        let Right { k, n, elements, .. } = self.b;
+        let sum = self.m.checked_mul(n);
+        self.m.checked_mul(k) == Some(self.a.len())
+            && k.checked_mul(n) == Some(elements.len())
+            && sum == Some(out.len())
+            && self.bias.is_none_or(|bias| bias.len() == n)
+            && self.residual.is_none_or(|residual| Some(residual.len()) == sum)
+    }
+
+    /// Writes every element of `out`, on all threads of `run`.
+    pub(super) fn run(&self, run: &Run<'_>, out: &mut [f32]) -> Result<(), OpError> {
+        self.check(out)?;
+        if out.is_empty() {
+            return Ok(());
+        }
+        let isa = run.isa();
+        if let Some(packed) = self.packed(isa) {
+            return self.multiply(run, Source::Panels(packed.floats()), out);
+        }
+        if self.m < PACKING_ROWS_MIN || self.b.k == 0 {
+            return self.multiply(run, Source::Plain(self.b), out);
+        }
+        let columns = kernel(isa).columns;
+        let panel = self.b.k * columns;
+        let len = pack::lines(self.b.k, self.b.n, columns).and_then(|lines| lines.checked_mul(16));
+        let mut panels = run.scratch::<f32>(len.unwrap_or(usize::MAX))?;
+        run.pieces(&mut panels, panel, |index, out| {
+            fill(self.b, index * columns, columns, 0..self.b.k, out);
+            Ok(())
+        })?;
+        self.multiply(run, Source::Panels(&panels), out)?;
+        run.give(panels);
+        Ok(())
+    }
+
+    fn multiply(&self, run: &Run<'_>, source: Source<'_>, out: &mut [f32]) -> Result<(), OpError> {
+        let kernel = kernel(run.isa());
+        let plan = Plan::new(self.m, self.b.k, self.b.n, kernel, run.threads());
+        let blocks = Blocks::new(self, kernel, source, out);
+        run.parallel(plan.chunks(), |index| {
+            let (rows, panels) = plan.chunk(index);
+            blocks.compute(rows, panels);
+            Ok(())
+        })
+    }
+
+    fn check(&self, out: &[f32]) -> Result<(), OpError> {
+        if self.fits(out) {
+            return Ok(());
+        }
+        let (m, Right { k, n, .. }) = (self.m, self.b);
+        let text = format!("a product of [{m},{k}] by [{k},{n}] does not fit its operands");
+        Err(OpError::InvalidArgument(text))
+    }
+
+    /// The panels of a constant b, packed once.
+    fn packed(&self, isa: Isa) -> Option<Arc<Panels>> {
+        let (constant, right) = (self.constant?, self.b);
+        if right.k == 0 {
+            return None;
+        }
+        macro_rules! held {
+            ($columns:literal, $transposed:literal) => {{
+                let make =
+                    || Packed::<$columns, $transposed>(Panels::of(right, $columns).map(Arc::new));
+                constant.derived(make)?.0.clone()
+            }};
+        }
+        match (kernel(isa).columns, right.transposed) {
+            (32, true) => held!(32, true),
+            (32, false) => held!(32, false),
+            (16, true) => held!(16, true),
+            _ => held!(16, false),
+        }
+    }
+}
