@@ -1,4 +1,6 @@
-"""Networks as people write them in PyTorch, with seeded weights: small siblings of ResNet, MobileNet and GPT, and an MLP."""
+"""Networks as people write them in PyTorch, with seeded weights: small siblings of ResNet, MobileNet, GPT and
+Llama, and an MLP.
+"""
 
 import torch
 from torch import nn
@@ -31,13 +33,19 @@ def gpt():
     return seeded(lambda: Gpt(vocabulary=1000, context=256, width=128, heads=4, layers=4))
 
 
+def llama():
+    """A causal language model of 2 layers: RMS norm, rotary positions, two queries to a key, gated SiLU."""
+    return seeded(lambda: Llama(vocabulary=1000, width=128, heads=4, kv_heads=2, layers=2))
+
+
 def seeded(make):
     """The network in evaluation mode. Norms get statistics that are not the identity: a fold that forgets them shows."""
     torch.manual_seed(7)
     net = make()
     for module in net.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
+        if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm, nn.RMSNorm)):
             nn.init.uniform_(module.weight, 0.5, 1.5)
+        if isinstance(module, (nn.BatchNorm2d, nn.LayerNorm)):
             nn.init.uniform_(module.bias, -0.5, 0.5)
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
@@ -194,3 +202,52 @@ class Cached(nn.Module):
             x, cache = block.after(x, cache, mask)
             present.append(cache)
         return gpt.head(gpt.norm(x)), torch.stack(present)
+
+
+def rotated(x, base=10000.0):
+    """The halves of each head turned by an angle that grows with the position (Su et al., "RoFormer")."""
+    length, width = x.shape[-2:]
+    frequencies = base ** (-torch.arange(0, width, 2, device=x.device) / width)
+    angles = torch.arange(length, device=x.device)[:, None] * frequencies
+    cosine, sine = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+    first, second = x.chunk(2, -1)
+    return x * cosine + torch.cat((-second, first), -1) * sine
+
+
+class LlamaBlock(nn.Module):
+    def __init__(self, width, heads, kv_heads):
+        super().__init__()
+        self.head_width = width // heads
+        self.norm1, self.norm2 = nn.RMSNorm(width, eps=1e-6), nn.RMSNorm(width, eps=1e-6)
+        self.q = nn.Linear(width, width, bias=False)
+        self.k = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.v = nn.Linear(width, kv_heads * self.head_width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate = nn.Linear(width, 3 * width, bias=False)
+        self.up = nn.Linear(width, 3 * width, bias=False)
+        self.down = nn.Linear(3 * width, width, bias=False)
+
+    def forward(self, x):
+        normal = self.norm1(x)
+        q, k, v = (self.split(part(normal)) for part in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(
+            rotated(q), rotated(k), v, is_causal=True, enable_gqa=True
+        )
+        x = x + self.out(mixed.transpose(1, 2).reshape(x.shape))
+        normal = self.norm2(x)
+        return x + self.down(F.silu(self.gate(normal)) * self.up(normal))
+
+    def split(self, x):
+        return x.view(x.shape[0], x.shape[1], -1, self.head_width).transpose(1, 2)
+
+
+class Llama(nn.Module):
+    def __init__(self, vocabulary, width, heads, kv_heads, layers):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.blocks = nn.Sequential(*(LlamaBlock(width, heads, kv_heads) for _ in range(layers)))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, ids):
+        return self.head(self.norm(self.blocks(self.tokens(ids))))

@@ -31,6 +31,15 @@ def export():
         {"image": free},
         ["logits"],
     )
+    traced(
+        "resnet-opset7",
+        nets.resnet(),
+        {"image": floats(2, 3, 64, 64)},
+        {"image": one},
+        ["logits"],
+        opset_version=7,
+    )
+    golden.write("resnet-opset7", {"one": {"image": floats(1, 3, 64, 64)}})
     # Exporters fold batch norms into convolutions; here they stay.
     traced(
         "resnet-norms",
@@ -49,13 +58,18 @@ def export():
         ["logits"],
     )
     gpt = nets.gpt()
-    both(
-        "gpt",
-        gpt,
-        {"one": {"ids": ids(1000, 1, 17)}, "many": {"ids": ids(1000, 3, 64)}},
-        {"ids": {0: "batch", 1: "length"}},
-        ["logits"],
-    )
+    sentences = {"one": {"ids": ids(1000, 1, 17)}, "many": {"ids": ids(1000, 3, 64)}}
+    open_ids = {"ids": {0: "batch", 1: "length"}}
+    both("gpt", gpt, sentences, open_ids, ["logits"])
+    # From opset 23 on ONNX has attention and RMS norm as operators.
+    llama = nets.llama()
+    for name, net, opset in (
+        ("gpt-opset25", gpt, 25),
+        ("llama-opset25", llama, 25),
+        ("llama-dynamo", llama, None),
+    ):
+        exported(name, net, sentences["many"], open_ids, ["logits"], opset_version=opset)
+        golden.write(name, sentences, lambda inputs: original(net, inputs))
     both(
         "gpt-step",
         nets.Cached(gpt).eval(),
@@ -86,13 +100,12 @@ def traced(name, net, example, dynamic, outputs, **options):
         input_names=list(example),
         output_names=outputs,
         dynamic_axes=dynamic,
-        opset_version=OPSET_TRACED,
         dynamo=False,
-        **options,
+        **{"opset_version": OPSET_TRACED, **options},
     )
 
 
-def exported(name, net, example, dynamic, outputs):
+def exported(name, net, example, dynamic, outputs, **options):
     shapes = {
         key: {axis: torch.export.Dim.DYNAMIC for axis in axes} for key, axes in dynamic.items()
     }
@@ -104,6 +117,7 @@ def exported(name, net, example, dynamic, outputs):
         dynamic_shapes=tuple(shapes[key] for key in example),
         dynamo=True,
         verbose=False,
+        **options,
     )
     program.save(golden.path(name), external_data=False)
 
