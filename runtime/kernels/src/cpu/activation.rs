@@ -1,10 +1,16 @@
 //! Activations, one element at a time.
 
+use innkeeper_tensor::DType;
+
 use crate::Activation;
 use crate::cpu::number::Float;
+use crate::cpu::vector;
 
 /// Replaces each element by `activation` of it.
 pub(super) fn apply<T: Float>(activation: Activation, elements: &mut [T]) {
+    if T::DTYPE == DType::Fp32 {
+        return vector::activate(activation, bytemuck::cast_slice_mut(elements));
+    }
     match activation {
         Activation::None => {}
         Activation::Relu => each(elements, T::relu),

@@ -3,6 +3,7 @@
 use innkeeper_tensor::{Element, bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::cpu::vector;
 use crate::{Curve, Unary};
 
 /// A function from each element of the first slice to that of the second, which are equally long.
@@ -87,6 +88,9 @@ macro_rules! math {
         impl Math for $float {
             fn unary(op: Unary) -> Option<Slices<$float>> {
                 use std::$float::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI};
+                if let Some(f) = <$float>::vectors(op) {
+                    return Some(f);
+                }
                 match op {
                     Unary::Neg => each(|x: $float| -x),
                     Unary::Abs => each($float::abs),
@@ -193,15 +197,21 @@ macro_rules! math {
     };
 }
 
-/// The two that several functions share, for either float.
+/// What is not the same for either float, and what several functions share.
 trait Shared: Math {
+    /// The functions that have vector code.
+    fn vectors(op: Unary) -> Option<Slices<Self>>;
     fn sigmoid(self) -> Self;
     fn elu(alpha: Self, gamma: Self) -> Option<Slices<Self>>;
 }
 
 macro_rules! shared {
-    ($float:ident) => {
+    ($float:ident, $vectors:expr) => {
         impl Shared for $float {
+            fn vectors(op: Unary) -> Option<Slices<$float>> {
+                $vectors(op)
+            }
+
             #[inline(always)]
             fn sigmoid(self) -> $float {
                 // e to a number that is not positive cannot overflow.
@@ -215,8 +225,8 @@ macro_rules! shared {
         }
     };
 }
-shared!(f32);
-shared!(f64);
+shared!(f32, vector::unary);
+shared!(f64, |_| None);
 
 #[inline(always)]
 fn sigmoid<W: Shared>(x: W) -> W {

@@ -7,6 +7,7 @@ mod elementwise;
 mod gemm;
 mod grad;
 mod isa;
+mod lanes;
 mod layout;
 mod loss;
 mod math;
@@ -18,9 +19,11 @@ mod pieces;
 mod product;
 mod reduce;
 mod rows;
+mod simd;
 mod smooth;
 mod softmax;
 mod unary;
+mod vector;
 mod walk;
 mod wide;
 
@@ -143,10 +146,10 @@ impl Backend for Cpu {
                 reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
             }
             (Op::Softmax { axis }, [a]) => {
-                softmax::softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+                softmax::softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
             }
             (Op::LogSoftmax { axis }, [a]) => {
-                softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+                softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
             }
             (Op::MatMul, [a, b]) => matmul::matmul(run, a, b),
             (Op::Linear { bias, residual, activation }, [x, weight, rest @ ..]) => {
