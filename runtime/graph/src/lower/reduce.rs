@@ -1,0 +1,131 @@
+//! Operators that work over dimensions.
+
+use innkeeper_kernels::{Binary, Op, Reduce, Unary};
+
+use super::{Lower, Lowered, axes, ints_at, operand, reshape, scalar};
+use crate::error::{Fail, invalid};
+use crate::ir::Node;
+use crate::machine::{Machine, Val};
+
+pub(super) fn find(op_type: &str) -> Option<Lower> {
+    Some(match op_type {
+        "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSumSquare" | "ReduceL1"
+        | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" => reduce,
+        "ArgMax" => arg,
+        "Softmax" | "LogSoftmax" => softmax,
+        "GlobalAveragePool" | "GlobalMaxPool" => global,
+        _ => return None,
+    })
+}
+
+fn reduce(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let list = ints_at(m, node, inputs, 1, "axes")?.unwrap_or_default();
+    if list.is_empty() && node.flag("noop_with_empty_axes", false)? {
+        return noop(m, node, x);
+    }
+    let axes: Vec<i64> = axes(&list, m.rank(x))?.into_iter().map(|at| at as i64).collect();
+    let keep_dims = node.flag("keepdims", true)?;
+    let over = |op| Op::Reduce { op, axes: axes.clone(), keep_dims };
+    let result = match node.op_type.as_str() {
+        "ReduceSum" => m.emit(over(Reduce::Sum), &[x])?,
+        "ReduceMean" => m.emit(over(Reduce::Mean), &[x])?,
+        "ReduceMax" => m.emit(over(Reduce::Max), &[x])?,
+        "ReduceMin" => m.emit(over(Reduce::Min), &[x])?,
+        "ReduceL1" => {
+            let x = m.emit(Op::Unary(Unary::Abs), &[x])?;
+            m.emit(over(Reduce::Sum), &[x])?
+        }
+        "ReduceLogSum" => {
+            let sum = m.emit(over(Reduce::Sum), &[x])?;
+            m.emit(Op::Unary(Unary::Ln), &[sum])?
+        }
+        "ReduceLogSumExp" => log_sum_exp(m, x, &axes, keep_dims)?,
+        name => {
+            let x = m.emit(Op::Binary(Binary::Mul), &[x, x])?;
+            let sum = m.emit(over(Reduce::Sum), &[x])?;
+            match name {
+                "ReduceL2" => m.emit(Op::Unary(Unary::Sqrt), &[sum])?,
+                _ => sum,
+            }
+        }
+    };
+    Ok(vec![result])
+}
+
+/// Over no axes: only what is done to each element.
+fn noop(m: &mut Machine<'_>, node: &Node, x: Val) -> Lowered {
+    Ok(vec![match node.op_type.as_str() {
+        "ReduceL1" | "ReduceL2" => m.emit(Op::Unary(Unary::Abs), &[x])?,
+        "ReduceLogSum" => m.emit(Op::Unary(Unary::Ln), &[x])?,
+        "ReduceSumSquare" => m.emit(Op::Binary(Binary::Mul), &[x, x])?,
+        _ => x,
+    }])
+}
+
+/// ln(sum(e^x)), the largest x taken out first.
+fn log_sum_exp(m: &mut Machine<'_>, x: Val, axes: &[i64], keep_dims: bool) -> Result<Val, Fail> {
+    let over = |op, keep_dims| Op::Reduce { op, axes: axes.to_vec(), keep_dims };
+    if m.shape(x).elements() == 0 {
+        let sum = m.emit(over(Reduce::Sum, keep_dims), &[x])?;
+        return m.emit(Op::Unary(Unary::Ln), &[sum]);
+    }
+    let max = m.emit(over(Reduce::Max, true), &[x])?;
+    // An infinite largest one would make NaN of itself.
+    let (dtype, bound) = (m.dtype(max), f64::from(f32::MAX));
+    let (low, high) = (scalar(m, dtype, -bound)?, scalar(m, dtype, bound)?);
+    let max = m.emit(Op::Binary(Binary::Maximum), &[max, low])?;
+    let max = m.emit(Op::Binary(Binary::Minimum), &[max, high])?;
+    let less = m.emit(Op::Binary(Binary::Sub), &[x, max])?;
+    let exp = m.emit(Op::Unary(Unary::Exp), &[less])?;
+    let sum = m.emit(over(Reduce::Sum, true), &[exp])?;
+    let log = m.emit(Op::Unary(Unary::Ln), &[sum])?;
+    let result = m.emit(Op::Binary(Binary::Add), &[log, max])?;
+    if keep_dims {
+        return Ok(result);
+    }
+    let gone = super::axes(axes, m.rank(x))?;
+    let kept = |at: &usize| !(gone.is_empty() || gone.contains(at));
+    let dims: Vec<usize> = (0..m.rank(x)).filter(kept).map(|at| m.dims(x)[at]).collect();
+    reshape(m, result, &dims)
+}
+
+fn arg(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let (axis, keep_dims) = (node.int("axis", 0)?, node.flag("keepdims", true)?);
+    if node.flag("select_last_index", false)? {
+        return Err(Fail::Unsupported("select_last_index = 1".into()));
+    }
+    Ok(vec![m.emit(Op::ArgMax { axis, keep_dims }, &[operand(inputs, 0)?])?])
+}
+
+fn softmax(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let op = |axis| match node.op_type.as_str() {
+        "Softmax" => Op::Softmax { axis },
+        _ => Op::LogSoftmax { axis },
+    };
+    if node.version >= 13 {
+        return Ok(vec![m.emit(op(node.int("axis", -1)?), &[x])?]);
+    }
+    // Before: over all dimensions from the axis on, as one.
+    let rank = m.rank(x);
+    let at = super::axis(node.int("axis", 1)?, rank.max(1))?.min(rank);
+    if at + 1 == rank {
+        return Ok(vec![m.emit(op(-1), &[x])?]);
+    }
+    let dims = m.dims(x).to_vec();
+    let (before, after) = dims.split_at(at);
+    let flat = reshape(m, x, &[before.iter().product(), after.iter().product()])?;
+    let result = m.emit(op(-1), &[flat])?;
+    Ok(vec![reshape(m, result, &dims)?])
+}
+
+fn global(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    if m.rank(x) < 3 {
+        return Err(invalid("wants batch, channels and at least one more dimension"));
+    }
+    let axes = (2..m.rank(x) as i64).collect();
+    let op = if node.op_type == "GlobalMaxPool" { Reduce::Max } else { Reduce::Mean };
+    Ok(vec![m.emit(Op::Reduce { op, axes, keep_dims: true }, &[x])?])
+}

@@ -1,0 +1,4 @@
+//! Graphs from the outside.
+
+mod node_tests;
+mod simple;

@@ -1,0 +1,151 @@
+//! Real models, as PyTorch, scikit-learn and ONNX Runtime's quantiser write them, against ONNX Runtime's answers.
+//!
+//! `tests/models/export.py` makes the files; see there which networks these are.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use innkeeper_formats::safetensors;
+use innkeeper_graph::{Graph, LoadLimits, Unlimited};
+use innkeeper_kernels::{Cpu, Run};
+use innkeeper_tensor::{Buffer, DType, Named, Tensor};
+
+/// How far an output may be from ONNX Runtime's, as a share of its largest element.
+const FLOAT: f64 = 1e-4;
+/// Of quantised networks: a rounding error that moves an activation across a step is a whole step.
+const QUANTISED: f64 = 3e-2;
+
+fn check(name: &str, cases: &[&str], tolerance: f64) {
+    let graph = match Graph::load(&file(&format!("{name}.onnx")), &LoadLimits::default()) {
+        Ok(graph) => graph,
+        Err(error) => panic!("{name}.onnx cannot be loaded: {error}"),
+    };
+    for case in cases {
+        let (inputs, wanted) = golden(&format!("{name}.{case}.safetensors"));
+        // Twice, since a second run takes the plan and the packed weights of the first.
+        for _ in 0..2 {
+            let got = graph.run(&Cpu, inputs.clone(), None, &Unlimited, &Run::new());
+            let got = got.unwrap_or_else(|error| panic!("{name}, case {case}: {error}"));
+            assert_eq!(got.len(), wanted.len(), "{name}, case {case}");
+            for Named { name: output, tensor } in &got {
+                let what = format!("{name}, case {case}, output {output}");
+                compare(&what, tensor, &wanted[&**output], tolerance);
+            }
+        }
+    }
+}
+
+fn compare(what: &str, got: &Tensor, wanted: &Tensor, tolerance: f64) {
+    assert_eq!(
+        (got.dtype(), got.shape()),
+        (wanted.dtype(), wanted.shape()),
+        "{what} has another dtype or shape than ONNX Runtime's"
+    );
+    if got.dtype() != DType::Fp32 {
+        assert_eq!(got, wanted, "{what}");
+        return;
+    }
+    let (got, wanted) = (got.elements::<f32>().unwrap(), wanted.elements::<f32>().unwrap());
+    let largest = wanted.iter().fold(0.0f64, |max, x| max.max(f64::from(x.abs())));
+    for (index, (&got, &wanted)) in got.iter().zip(wanted.iter()).enumerate() {
+        let off = (f64::from(got) - f64::from(wanted)).abs();
+        // Not the other way round: a NaN must not pass.
+        assert!(
+            off <= tolerance * largest,
+            "{what}[{index}] is {got}, ONNX Runtime's {wanted}; the largest element is {largest}"
+        );
+    }
+}
+
+/// The inputs of a case, and the outputs that ONNX Runtime gave.
+fn golden(name: &str) -> (Vec<Named>, BTreeMap<String, Tensor>) {
+    let tensors = safetensors::tensors(&Buffer::aligned_copy(&file(name))).unwrap();
+    let (mut inputs, mut outputs) = (Vec::new(), BTreeMap::new());
+    for (name, tensor) in tensors {
+        match name.split_once('.').unwrap() {
+            ("input", name) => inputs.push(Named { name: name.into(), tensor }),
+            ("output", name) => drop(outputs.insert(name.to_owned(), tensor)),
+            (other, _) => panic!("a golden has inputs and outputs, not {other}"),
+        }
+    }
+    (inputs, outputs)
+}
+
+fn file(name: &str) -> Vec<u8> {
+    let path = folder().join(name);
+    fs::read(&path).unwrap_or_else(|error| {
+        panic!(
+            "cannot read {}: {error}\n`cargo xtask models` makes the files that this test needs; it takes some \
+             minutes and Python",
+            path.display()
+        )
+    })
+}
+
+/// Where `cargo xtask models` puts them.
+fn folder() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let target = || {
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        root.join(target).join("models")
+    };
+    std::env::var_os("INNKEEPER_TEST_MODELS").map_or_else(target, PathBuf::from)
+}
+
+#[test]
+fn mlp() {
+    check("mlp-ts", &["one", "many"], FLOAT);
+    check("mlp-dynamo", &["one", "many"], FLOAT);
+}
+
+#[test]
+fn resnet() {
+    check("resnet-ts", &["one", "many"], FLOAT);
+    check("resnet-dynamo", &["one", "many"], FLOAT);
+    check("resnet-norms", &["one"], FLOAT);
+    check("resnet-opset7", &["one"], FLOAT);
+}
+
+#[test]
+fn mobilenet() {
+    check("mobilenet-ts", &["one", "many"], FLOAT);
+    check("mobilenet-dynamo", &["one", "many"], FLOAT);
+}
+
+#[test]
+fn gpt() {
+    check("gpt-ts", &["one", "many"], FLOAT);
+    check("gpt-dynamo", &["one", "many"], FLOAT);
+    check("gpt-opset25", &["one", "many"], FLOAT);
+}
+
+#[test]
+fn llama() {
+    check("llama-dynamo", &["one", "many"], FLOAT);
+    check("llama-opset25", &["one", "many"], FLOAT);
+}
+
+#[test]
+fn gpt_with_a_cache_of_keys_and_values() {
+    check("gpt-step-ts", &["one", "first", "many"], FLOAT);
+    check("gpt-step-dynamo", &["one", "first", "many"], FLOAT);
+}
+
+#[test]
+fn minilm() {
+    check("minilm-ts", &["one", "padded", "long"], FLOAT);
+    check("minilm-dynamo", &["one", "padded", "long"], FLOAT);
+}
+
+#[test]
+fn minilm_in_int8() {
+    check("minilm-int8", &["one", "padded", "long"], QUANTISED);
+}
+
+#[test]
+fn classifiers_of_scikit_learn() {
+    for name in ["digits-forest", "digits-boosting", "digits-logistic", "digits-pipeline"] {
+        check(name, &["one", "many"], FLOAT);
+    }
+}
