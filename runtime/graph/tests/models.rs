@@ -25,7 +25,7 @@ fn check(name: &str, cases: &[&str], tolerance: f64) {
         let (inputs, wanted) = golden(&format!("{name}.{case}.safetensors"));
         // Twice, since a second run takes the plan and the packed weights of the first.
         for _ in 0..2 {
-            let got = graph.run(&Cpu, inputs.clone(), None, &Unlimited, &Run::new());
+            let got = graph.run(&Cpu::new(), inputs.clone(), None, &Unlimited, &Run::new());
             let got = got.unwrap_or_else(|error| panic!("{name}, case {case}: {error}"));
             assert_eq!(got.len(), wanted.len(), "{name}, case {case}");
             for Named { name: output, tensor } in &got {
