@@ -3,7 +3,7 @@
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
-use crate::{Activation, Binary, Grad, Op};
+use crate::{Activation, Binary, Grad, Index, Op, Order};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -36,13 +36,43 @@ impl Activation {
     }
 }
 
+/// What a step costs that is taken for one element by itself.
+const SINGLE: u64 = 8;
+/// What sorting costs for each element, of as many as there can be.
+const SORT: u64 = 128;
+
 impl Op {
+    /// That of operations that move, pick or order elements: all that are read and written, with what each takes.
+    fn moving_cost(&self, inputs: &[(DType, &Shape)]) -> u64 {
+        let Ok(results) = self.outputs(inputs) else {
+            return CALL;
+        };
+        let read = inputs.iter().map(|(_, shape)| shape.elements() as u64);
+        let written = results.iter().map(|(_, shape)| shape.elements() as u64);
+        let touched = read.chain(written).fold(0, u64::saturating_add);
+        let each = match self {
+            Op::Order(Order::TopK { axis, .. }) => SORT.max(stride(*axis, inputs)),
+            Op::Index(Index::Unique { .. }) => SORT,
+            Op::Index(_) => STRIDED,
+            Op::Order(Order::Variance { axes, .. } | Order::Any { axes, .. })
+            | Op::Order(Order::All { axes, .. }) => {
+                axes.iter().map(|&axis| stride(axis, inputs)).max().unwrap_or(SINGLE)
+            }
+            _ => SINGLE,
+        };
+        let calls = CALL.saturating_mul(results.len() as u64);
+        touched.saturating_mul(each).saturating_add(calls)
+    }
+
     /// About how much work the operation is, in multiply-adds: the larger of what is read and what is written, times
     /// the work per element. It is for sharing time fairly, not for accounting. Operands that do not fit cost what it
     /// takes to refuse them.
     pub fn cost(&self, inputs: &[(DType, &Shape)]) -> u64 {
         if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = self {
             return self.training_cost(inputs);
+        }
+        if let Op::Move(_) | Op::Index(_) | Op::Order(_) = self {
+            return self.moving_cost(inputs);
         }
         let Ok((_, output)) = self.output(inputs) else {
             return CALL;

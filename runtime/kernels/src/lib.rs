@@ -46,6 +46,6 @@ pub use op::{
     Activation, Binary, Compare, Grad, Loss, LossOf, Op, Optim, Reduce, Reduction, Slope, Unary,
     Window,
 };
-pub use op::{Curve, Test};
+pub use op::{Curve, Depth, Index, Move, Order, Pad, Scatter, Test};
 pub use pool::{Pool, THREADS_MAX};
 pub use run::Run;

@@ -19,6 +19,7 @@ pub struct Run<'a> {
     pool: Option<(&'a Pool, usize)>,
     memory: Option<&'a Memory>,
     isa: Isa,
+    shares: bool,
 }
 
 impl<'a> Run<'a> {
@@ -69,6 +70,19 @@ impl<'a> Run<'a> {
     /// How many threads may work on this call.
     pub fn threads(&self) -> usize {
         self.pool.map_or(1, |(pool, threads)| threads.min(pool.threads()).max(1))
+    }
+
+    /// The same, where a result may be a view: a part of an operand that lies in one piece shares its bytes. A view keeps
+    /// all of the operand's memory, so this is for those who count that memory and not the views.
+    #[must_use]
+    pub fn sharing(mut self) -> Run<'a> {
+        self.shares = true;
+        self
+    }
+
+    /// Whether a result may share a part of an operand's bytes.
+    pub fn shares(&self) -> bool {
+        self.shares
     }
 
     /// # Errors

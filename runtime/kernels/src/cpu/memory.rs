@@ -48,6 +48,16 @@ pub(super) fn words<W: Element>(tensor: &Tensor) -> Cow<'_, [W]> {
     }
 }
 
+/// The elements of an INT32 or INT64 tensor.
+pub(super) fn indices(tensor: &Tensor) -> Result<Cow<'_, [i64]>, OpError> {
+    match tensor.dtype() {
+        DType::Int32 => {
+            Ok(elements::<i32>(tensor)?.iter().map(|&index| i64::from(index)).collect())
+        }
+        _ => elements::<i64>(tensor),
+    }
+}
+
 /// A tensor error that the check should have ruled out.
 fn broken(error: innkeeper_tensor::TensorError) -> OpError {
     OpError::InvalidArgument(error.to_string())

@@ -1,11 +1,13 @@
 //! The backend that is always there.
 
 mod activation;
+mod copy;
 mod create;
 mod dispatch;
 mod elementwise;
 mod gemm;
 mod grad;
+mod index;
 mod isa;
 mod lanes;
 mod layout;
@@ -13,8 +15,10 @@ mod loss;
 mod math;
 mod matmul;
 mod memory;
+mod movement;
 mod number;
 mod optim;
+mod order;
 mod pieces;
 mod product;
 mod reduce;
@@ -67,6 +71,21 @@ impl Backend for Cpu {
     fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
         let run = &run.by(self.isa);
         match (op, inputs) {
+            (Op::Move(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                movement::movement(of, results, inputs, run)
+            }
+            (Op::Index(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                index::index(*of, results, inputs, run)
+            }
+            (Op::Order(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                order::order(of, results, inputs, run)
+            }
             (Op::Loss(of), [x, target]) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
@@ -104,6 +123,9 @@ impl Backend for Cpu {
     }
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
+        if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {
+            return one(op, self.run(op, inputs, run)?);
+        }
         if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }

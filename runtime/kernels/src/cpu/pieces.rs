@@ -1,7 +1,5 @@
 //! A long result written in pieces, by as many threads as a run has.
 
-use std::sync::{Mutex, PoisonError};
-
 use innkeeper_tensor::Element;
 
 use crate::{OpError, Run};
@@ -25,7 +23,7 @@ pub(super) fn fill_by<T: Element + Default>(
     size: usize,
     piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
 ) -> Result<Vec<T>, OpError> {
-    let mut out = run.filled(len, T::default())?;
+    let mut out = run.scratch(len)?;
     write_by(run, &mut out, size, piece)?;
     Ok(out)
 }
@@ -44,10 +42,5 @@ pub(super) fn write_by<T: Element>(
         return piece(0, out);
     }
     let size = size.max(1);
-    // Each is locked once; the lock is what lets several threads hold parts of one vector.
-    let parts: Vec<Mutex<&mut [T]>> = out.chunks_mut(size).map(Mutex::new).collect();
-    run.parallel(parts.len(), |index| {
-        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
-        piece(index * size, &mut part)
-    })
+    run.pieces(out, size, |index, part| piece(index * size, part))
 }

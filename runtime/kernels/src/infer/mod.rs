@@ -4,9 +4,11 @@ pub(crate) mod axes;
 pub(crate) mod dtypes;
 mod elementwise;
 pub(crate) mod grad;
+pub(crate) mod index;
 pub(crate) mod layout;
 mod loss;
 pub(crate) mod matmul;
+pub(crate) mod movement;
 mod optim;
 
 use innkeeper_tensor::{DType, Shape, ShapeError};
@@ -28,6 +30,9 @@ impl Op {
     /// [`Backend::run`](crate::Backend::run) to find.
     pub fn outputs(&self, inputs: &[(DType, &Shape)]) -> Result<Vec<(DType, Shape)>, OpError> {
         match self {
+            Op::Move(op) => movement::outputs(op, inputs),
+            Op::Index(op) => index::index(*op, inputs),
+            Op::Order(op) => index::order(op, inputs),
             Op::Loss(loss) => loss::loss(loss, inputs),
             Op::Grad(grad) => grad::grad(grad, inputs),
             Op::Optim(optim) => optim::optim(optim, inputs),
@@ -100,6 +105,7 @@ impl Op {
                 matmul::matmul(op, a, b).map(|product| product.shape)
             }),
             Op::Linear { bias, residual, .. } => linear(op, inputs, *bias, *residual),
+            Op::Move(_) | Op::Index(_) | Op::Order(_) => self.only(inputs),
             Op::Loss(_) | Op::Grad(_) | Op::Optim(_) => {
                 let mut results = self.outputs(inputs)?;
                 match (results.pop(), results.is_empty()) {
@@ -107,6 +113,17 @@ impl Op {
                     _ => Err(invalid(op, "does not have one result; ask for all of them")),
                 }
             }
+        }
+    }
+}
+
+impl Op {
+    /// The only one of [`Op::outputs`].
+    fn only(&self, inputs: &[(DType, &Shape)]) -> Result<(DType, Shape), OpError> {
+        let mut results = self.outputs(inputs)?;
+        match (results.pop(), results.is_empty()) {
+            (Some(result), true) => Ok(result),
+            _ => Err(invalid(self.name(), "does not have one result; ask for all of them")),
         }
     }
 }

@@ -3,7 +3,9 @@
 mod activation;
 mod elementwise;
 mod grad;
+mod index;
 mod loss;
+mod movement;
 mod optim;
 
 use innkeeper_tensor::DType;
@@ -11,7 +13,9 @@ use innkeeper_tensor::DType;
 pub use activation::Activation;
 pub use elementwise::{Binary, Compare, Curve, Test, Unary};
 pub use grad::{Grad, Slope, Window};
+pub use index::{Index, Order, Scatter};
 pub use loss::{Loss, LossOf, Reduction};
+pub use movement::{Depth, Move, Pad};
 pub use optim::Optim;
 
 /// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
@@ -151,6 +155,12 @@ pub enum Op {
         /// What is done to each sum.
         activation: Activation,
     },
+    /// Moves, repeats or leaves out elements.
+    Move(Move),
+    /// Picks or places elements by indices.
+    Index(Index),
+    /// What depends on the order of elements.
+    Order(Order),
     /// What training minimises, with its gradient.
     Loss(Loss),
     /// A backward pass.
@@ -200,6 +210,9 @@ impl Op {
             Op::LogSoftmax { .. } => "log-softmax",
             Op::MatMul => "matmul",
             Op::Linear { .. } => "linear",
+            Op::Move(op) => op.name(),
+            Op::Index(op) => op.name(),
+            Op::Order(op) => op.name(),
             Op::Loss(loss) => loss.name(),
             Op::Grad(grad) => grad.name(),
             Op::Optim(optim) => optim.name(),

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use innkeeper_kernels::{Binary, Compare, Curve, Op, Reduce, Test, Unary};
+use innkeeper_kernels::{Depth, Index, Move, Order, Pad, Scatter};
 use innkeeper_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
 
 use crate::functions::{COMPARE, UNARY};
-use crate::oracle::run;
+use crate::oracle::{run, run_all};
 use crate::values::{any_activation, cases, linear, tensor};
 
 fn any_axis() -> impl Strategy<Value = i64> {
@@ -103,8 +104,125 @@ fn reduction() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn any_sizes() -> impl Strategy<Value = Vec<usize>> {
+    prop::collection::vec(any_size(), 0..4)
+}
+
+fn any_axes() -> impl Strategy<Value = Vec<i64>> {
+    prop::collection::vec(any_axis(), 0..4)
+}
+
+fn any_move() -> impl Strategy<Value = Move> {
+    let mode = prop_oneof![
+        any_number().prop_map(Pad::Constant),
+        prop::sample::select(&[Pad::Reflect, Pad::Edge, Pad::Wrap][..]),
+    ];
+    prop_oneof![
+        (any_axes(), any_axes(), any_axes(), any_axes())
+            .prop_map(|(axes, starts, ends, steps)| Move::Strided { axes, starts, ends, steps }),
+        (any_axis(), any_sizes()).prop_map(|(axis, sizes)| Move::Split { axis, sizes }),
+        (mode, any_axes(), any_axes()).prop_map(|(mode, begins, ends)| Move::Pad {
+            mode,
+            begins,
+            ends
+        }),
+        any_sizes().prop_map(|shape| Move::Expand { shape }),
+        any_sizes().prop_map(|repeats| Move::Tile { repeats }),
+        (any::<bool>(), any_axis()).prop_map(|(upper, diagonal)| Move::Trilu { upper, diagonal }),
+        any_size().prop_map(|block| Move::SpaceToDepth { block }),
+        (any_size(), prop::sample::select(&[Depth::DepthColumnRow, Depth::ColumnRowDepth][..]))
+            .prop_map(|(block, order)| Move::DepthToSpace { block, order }),
+        (any_axis(), any_axis())
+            .prop_map(|(batch_axis, time_axis)| Move::ReverseSequence { batch_axis, time_axis }),
+    ]
+}
+
+fn any_index() -> impl Strategy<Value = Index> {
+    use Scatter::*;
+    let reduction = || prop::sample::select(&[Replace, Add, Mul, Min, Max][..]);
+    prop_oneof![
+        any_axis().prop_map(|axis| Index::GatherElements { axis }),
+        any_size().prop_map(|batch_dims| Index::GatherNd { batch_dims }),
+        (any_axis(), reduction())
+            .prop_map(|(axis, reduction)| Index::ScatterElements { axis, reduction }),
+        reduction().prop_map(|reduction| Index::ScatterNd { reduction }),
+        (any_axis(), any_size()).prop_map(|(axis, depth)| Index::OneHot { axis, depth }),
+        Just(Index::NonZero),
+        prop::option::of(any_axis()).prop_map(|axis| Index::Compress { axis }),
+        any::<bool>().prop_map(|sorted| Index::Unique { sorted }),
+    ]
+}
+
+fn any_order() -> impl Strategy<Value = Order> {
+    let flags = || (any::<bool>(), any::<bool>());
+    prop_oneof![
+        (any_axis(), flags(), any::<bool>()).prop_map(|(axis, (smallest, last), keep_dims)| {
+            Order::Arg { smallest, last, axis, keep_dims }
+        }),
+        (any_axis(), flags()).prop_map(|(axis, (exclusive, reverse))| Order::CumSum {
+            axis,
+            exclusive,
+            reverse
+        }),
+        (any_axis(), any_size(), any::<bool>()).prop_map(|(axis, k, largest)| Order::TopK {
+            axis,
+            k,
+            largest
+        }),
+        (any_axes(), flags(), any_size()).prop_map(|(axes, (keep_dims, root), correction)| {
+            Order::Variance { axes, keep_dims, correction, root }
+        }),
+        (any_axes(), any::<bool>()).prop_map(|(axes, keep_dims)| Order::Any { axes, keep_dims }),
+        (any_axes(), any::<bool>()).prop_map(|(axes, keep_dims)| Order::All { axes, keep_dims }),
+        (any_dtype(), any_size(), any_size(), any_axis()).prop_map(
+            |(dtype, rows, columns, diagonal)| Order::Eye { dtype, rows, columns, diagonal }
+        ),
+    ]
+}
+
 proptest! {
     #![proptest_config(cases(20_000))]
+
+    #[test]
+    fn anything_with_several_results(
+        op in prop_oneof![
+            any_move().prop_map(Op::Move),
+            any_index().prop_map(Op::Index),
+            any_order().prop_map(Op::Order),
+        ],
+        shapes in prop::collection::vec(prop::collection::vec(0usize..4, 0..4), 0..4),
+        same: bool,
+        // The second operand is mostly indices.
+        dtypes in (any_dtype(), prop_oneof![3 => Just(DType::Int64), 1 => any_dtype()], any_dtype()),
+        seed: u64,
+    ) {
+        let (first, second, third) = dtypes;
+        let dtypes = [first, second, if same { first } else { third }];
+        let tensors: Vec<Tensor> = shapes
+            .iter()
+            .zip(dtypes)
+            .enumerate()
+            .map(|(i, (dims, dtype))| {
+                let dims = if same && i == 2 { &shapes[1] } else { dims };
+                let x = tensor(dtype, dims, seed);
+                // Small enough for some to be in range.
+                let small: Vec<f64> = match dtype {
+                    DType::Int64 => crate::oracle::Array::of(&x).data.iter().map(|x| x % 4.0).collect(),
+                    _ => return x,
+                };
+                crate::values::of(dtype, dims, &small, seed % 2 == 1)
+            })
+            .collect();
+        let operands: Vec<(DType, &Shape)> = tensors.iter().map(|x| (x.dtype(), x.shape())).collect();
+        prop_assert!(op.cost(&operands) > 0);
+        // What would be large is for the caller to refuse.
+        let small = op.outputs(&operands)
+            .is_ok_and(|results| results.iter().all(|(_, shape)| shape.elements() < 1 << 20));
+        let borrowed: Vec<&Tensor> = tensors.iter().collect();
+        if small {
+            let _ = run_all(&op, &borrowed);
+        }
+    }
 
     #[test]
     fn anything(

@@ -159,6 +159,24 @@ pub(crate) fn run(op: &Op, inputs: &[&Tensor]) -> Result<Tensor, OpError> {
     result
 }
 
+/// Runs `op`, and checks all that comes out against what [`Op::outputs`] said.
+pub(crate) fn run_all(op: &Op, inputs: &[&Tensor]) -> Result<Vec<Tensor>, OpError> {
+    let operands: Vec<(DType, &Shape)> =
+        inputs.iter().map(|input| (input.dtype(), input.shape())).collect();
+    let said = op.outputs(&operands);
+    let results = Cpu::new().run(op, inputs, &Run::new());
+    match (&said, &results) {
+        (Ok(said), Ok(results)) => {
+            let got: Vec<_> = results.iter().map(|x| (x.dtype(), x.shape().clone())).collect();
+            assert_eq!(said, &got, "{op:?}");
+        }
+        (Err(said), Err(got)) => assert_eq!(said, got, "{op:?}"),
+        (Ok(_), Err(OpError::InvalidArgument(_))) => {}
+        _ => panic!("{op:?}: outputs said {said:?}, run gave {results:?}"),
+    }
+    results
+}
+
 /// Checks that `op` gives `expected`: of that dtype, exactly when `tolerance` is 0, else to within it (relative above 1,
 /// absolute below).
 #[track_caller]
