@@ -1,6 +1,7 @@
 //! Tensors.
 
 mod arithmetic;
+mod functions;
 mod logic;
 mod matrix;
 mod reduce;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use innkeeper_kernels::{Activation, Backend, Binary, Compare, Op, Reduce, Unary};
+use innkeeper_kernels::{Activation, Backend, Binary, Compare, Curve, Op, Reduce, Test, Unary};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -85,19 +85,6 @@ impl State {
         Ok(())
     }
 
-    fn binary(&mut self, op: Binary, a: &Handle, b: &Handle) -> Answer {
-        self.run(&Op::Binary(op), &[a, b])
-    }
-
-    fn unary(&mut self, op: Unary, a: &Handle) -> Answer {
-        self.run(&Op::Unary(op), &[a])
-    }
-
-    fn reduce(&mut self, op: Reduce, a: &Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
-        let axes = axes.into_iter().map(i64::from).collect();
-        self.run(&Op::Reduce { op, axes, keep_dims }, &[a])
-    }
-
     /// Another handle on bytes that are counted already.
     fn alias(&mut self, handle: &Handle, tensor: Tensor) -> Answer {
         let charge = self.table.get(handle)?.charge.clone();
@@ -137,6 +124,40 @@ pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
 fn shape_of(dims: &[u32]) -> Result<Shape, HostError> {
     let dims: Vec<i64> = dims.iter().map(|&dim| i64::from(dim)).collect();
     Shape::from_i64(&dims).map_err(|error| HostError::invalid(error.to_string()))
+}
+
+/// Methods that differ in nothing but their operation.
+macro_rules! binary {
+    ($($name:ident = $family:ident($op:ident)),* $(,)?) => {
+        $(fn $name(&mut self, this: Handle, rhs: Handle) -> Answer {
+            self.run(&Op::$family($family::$op), &[&this, &rhs])
+        })*
+    };
+}
+
+macro_rules! unary {
+    ($($name:ident = $op:ident),* $(,)?) => {
+        $(fn $name(&mut self, this: Handle) -> Answer {
+            self.run(&Op::Unary(Unary::$op), &[&this])
+        })*
+    };
+}
+
+macro_rules! curves {
+    ($($name:ident = $op:ident($($parameter:ident),*)),* $(,)?) => {
+        $(fn $name(&mut self, this: Handle, $($parameter: f64),*) -> Answer {
+            self.run(&Op::Curve(Curve::$op { $($parameter),* }), &[&this])
+        })*
+    };
+}
+
+macro_rules! reductions {
+    ($($name:ident = $op:ident),* $(,)?) => {
+        $(fn $name(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+            let axes = axes.into_iter().map(i64::from).collect();
+            self.run(&Op::Reduce { op: Reduce::$op, axes, keep_dims }, &[&this])
+        })*
+    };
 }
 
 impl tensors::Host for State {}
@@ -219,32 +240,93 @@ impl tensors::HostTensor for State {
         self.run(&Op::Gather { axis: axis.into() }, &[&this, &indices])
     }
 
-    fn add(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Add, &this, &rhs)
+    binary! {
+        add = Binary(Add),
+        sub = Binary(Sub),
+        mul = Binary(Mul),
+        div = Binary(Div),
+        pow = Binary(Pow),
+        maximum = Binary(Maximum),
+        minimum = Binary(Minimum),
+        equal = Compare(Equal),
+        less = Compare(Less),
+        greater = Compare(Greater),
+        modulo = Binary(Mod),
+        fmod = Binary(Fmod),
+        prelu = Binary(Prelu),
+        logical_and = Binary(And),
+        logical_or = Binary(Or),
+        logical_xor = Binary(Xor),
+        bit_and = Binary(BitAnd),
+        bit_or = Binary(BitOr),
+        bit_xor = Binary(BitXor),
+        shift_left = Binary(ShiftLeft),
+        shift_right = Binary(ShiftRight),
+        not_equal = Compare(NotEqual),
+        less_or_equal = Compare(LessOrEqual),
+        greater_or_equal = Compare(GreaterOrEqual),
     }
 
-    fn sub(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Sub, &this, &rhs)
+    unary! {
+        neg = Neg,
+        abs = Abs,
+        exp = Exp,
+        ln = Ln,
+        sqrt = Sqrt,
+        tanh = Tanh,
+        sigmoid = Sigmoid,
+        relu = Relu,
+        gelu = Gelu,
+        silu = Silu,
+        gelu_tanh = GeluTanh,
+        floor = Floor,
+        ceil = Ceil,
+        round = Round,
+        sign = Sign,
+        reciprocal = Reciprocal,
+        erf = Erf,
+        sin = Sin,
+        cos = Cos,
+        tan = Tan,
+        asin = Asin,
+        acos = Acos,
+        atan = Atan,
+        sinh = Sinh,
+        cosh = Cosh,
+        asinh = Asinh,
+        acosh = Acosh,
+        atanh = Atanh,
+        softplus = Softplus,
+        softsign = Softsign,
+        mish = Mish,
+        hard_swish = HardSwish,
+        logical_not = Not,
+        bit_not = BitNot,
     }
 
-    fn mul(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Mul, &this, &rhs)
+    curves! {
+        elu = Elu(alpha),
+        celu = Celu(alpha),
+        selu = Selu(alpha, gamma),
+        leaky_relu = LeakyRelu(alpha),
+        thresholded_relu = ThresholdedRelu(alpha),
+        hard_sigmoid = HardSigmoid(alpha, beta),
+        swish = Swish(alpha),
+        shrink = Shrink(bias, lambda),
     }
 
-    fn div(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Div, &this, &rhs)
+    reductions! { sum = Sum, mean = Mean, max = Max, min = Min }
+
+    fn clip(&mut self, this: Handle, min: Option<f64>, max: Option<f64>) -> Answer {
+        self.run(&Op::Curve(Curve::Clip { min, max }), &[&this])
     }
 
-    fn pow(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Pow, &this, &rhs)
+    fn is_nan(&mut self, this: Handle) -> Answer {
+        self.run(&Op::Test(Test::IsNan), &[&this])
     }
 
-    fn maximum(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Maximum, &this, &rhs)
-    }
-
-    fn minimum(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.binary(Binary::Minimum, &this, &rhs)
+    fn is_inf(&mut self, this: Handle, negative: bool, positive: bool) -> Answer {
+        self.run(&Op::Test(Test::IsInf { negative, positive }), &[&this])
     }
 
     fn add_scalar(&mut self, this: Handle, value: f64) -> Answer {
@@ -255,76 +337,8 @@ impl tensors::HostTensor for State {
         self.run(&Op::Scalar { op: Binary::Mul, value }, &[&this])
     }
 
-    fn equal(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.run(&Op::Compare(Compare::Equal), &[&this, &rhs])
-    }
-
-    fn less(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.run(&Op::Compare(Compare::Less), &[&this, &rhs])
-    }
-
-    fn greater(&mut self, this: Handle, rhs: Handle) -> Answer {
-        self.run(&Op::Compare(Compare::Greater), &[&this, &rhs])
-    }
-
     fn select(&mut self, this: Handle, a: Handle, b: Handle) -> Answer {
         self.run(&Op::Select, &[&this, &a, &b])
-    }
-
-    fn neg(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Neg, &this)
-    }
-
-    fn abs(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Abs, &this)
-    }
-
-    fn exp(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Exp, &this)
-    }
-
-    fn ln(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Ln, &this)
-    }
-
-    fn sqrt(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Sqrt, &this)
-    }
-
-    fn tanh(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Tanh, &this)
-    }
-
-    fn sigmoid(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Sigmoid, &this)
-    }
-
-    fn relu(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Relu, &this)
-    }
-
-    fn gelu(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Gelu, &this)
-    }
-
-    fn silu(&mut self, this: Handle) -> Answer {
-        self.unary(Unary::Silu, &this)
-    }
-
-    fn sum(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
-        self.reduce(Reduce::Sum, &this, axes, keep_dims)
-    }
-
-    fn mean(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
-        self.reduce(Reduce::Mean, &this, axes, keep_dims)
-    }
-
-    fn max(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
-        self.reduce(Reduce::Max, &this, axes, keep_dims)
-    }
-
-    fn min(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
-        self.reduce(Reduce::Min, &this, axes, keep_dims)
     }
 
     fn argmax(&mut self, this: Handle, axis: i32, keep_dims: bool) -> Answer {

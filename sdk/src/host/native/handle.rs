@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use innkeeper_kernels::{
-    Activation, Backend, Binary, Compare, Cpu, Op, OpError, Reduce, Run, Unary,
+    Activation, Backend, Binary, Compare, Cpu, Curve, Op, OpError, Reduce, Run, Test, Unary,
 };
 use innkeeper_tensor::{Buffer, Shape, Tensor};
 
@@ -130,6 +130,30 @@ macro_rules! unary {
 unary! {
     neg = Neg, abs = Abs, exp = Exp, ln = Ln, sqrt = Sqrt,
     tanh = Tanh, sigmoid = Sigmoid, relu = Relu, gelu = Gelu, silu = Silu,
+    gelu_tanh = GeluTanh,
+    floor = Floor,
+    ceil = Ceil,
+    round = Round,
+    sign = Sign,
+    reciprocal = Reciprocal,
+    erf = Erf,
+    sin = Sin,
+    cos = Cos,
+    tan = Tan,
+    asin = Asin,
+    acos = Acos,
+    atan = Atan,
+    sinh = Sinh,
+    cosh = Cosh,
+    asinh = Asinh,
+    acosh = Acosh,
+    atanh = Atanh,
+    softplus = Softplus,
+    softsign = Softsign,
+    mish = Mish,
+    hard_swish = HardSwish,
+    logical_not = Not,
+    bit_not = BitNot,
 }
 
 macro_rules! binary {
@@ -152,7 +176,41 @@ binary! {
     equal = Op::Compare(Compare::Equal),
     less = Op::Compare(Compare::Less),
     greater = Op::Compare(Compare::Greater),
+    modulo = Op::Binary(Binary::Mod),
+    fmod = Op::Binary(Binary::Fmod),
+    prelu = Op::Binary(Binary::Prelu),
+    logical_and = Op::Binary(Binary::And),
+    logical_or = Op::Binary(Binary::Or),
+    logical_xor = Op::Binary(Binary::Xor),
+    bit_and = Op::Binary(Binary::BitAnd),
+    bit_or = Op::Binary(Binary::BitOr),
+    bit_xor = Op::Binary(Binary::BitXor),
+    shift_left = Op::Binary(Binary::ShiftLeft),
+    shift_right = Op::Binary(Binary::ShiftRight),
+    not_equal = Op::Compare(Compare::NotEqual),
+    less_or_equal = Op::Compare(Compare::LessOrEqual),
+    greater_or_equal = Op::Compare(Compare::GreaterOrEqual),
     matmul = Op::MatMul,
+}
+
+macro_rules! curves {
+    ($($name:ident = $op:ident($($parameter:ident),*)),* $(,)?) => {
+        impl Handle {
+            $(pub(crate) fn $name(&self, $($parameter: f64),*) -> Result<Handle> {
+                run(Op::Curve(Curve::$op { $($parameter),* }), &[self])
+            })*
+        }
+    };
+}
+curves! {
+    elu = Elu(alpha),
+    celu = Celu(alpha),
+    selu = Selu(alpha, gamma),
+    leaky_relu = LeakyRelu(alpha),
+    thresholded_relu = ThresholdedRelu(alpha),
+    hard_sigmoid = HardSigmoid(alpha, beta),
+    swish = Swish(alpha),
+    shrink = Shrink(bias, lambda),
 }
 
 macro_rules! reduce {
@@ -168,6 +226,18 @@ reduce!(sum = Sum, mean = Mean, max = Max, min = Min);
 
 /// The rest, each in a form of its own.
 impl Handle {
+    pub(crate) fn clip(&self, min: Option<f64>, max: Option<f64>) -> Result<Handle> {
+        run(Op::Curve(Curve::Clip { min, max }), &[self])
+    }
+
+    pub(crate) fn is_nan(&self) -> Result<Handle> {
+        run(Op::Test(Test::IsNan), &[self])
+    }
+
+    pub(crate) fn is_inf(&self, negative: bool, positive: bool) -> Result<Handle> {
+        run(Op::Test(Test::IsInf { negative, positive }), &[self])
+    }
+
     pub(crate) fn add_scalar(&self, value: f64) -> Result<Handle> {
         run(Op::Scalar { op: Binary::Add, value }, &[self])
     }
