@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use innkeeper_kernels::Pool;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -25,6 +26,8 @@ pub struct EngineConfig {
     pub epoch_us: u64,
     /// Threads for guests that run longer than that.
     pub threads: usize,
+    /// Threads that one tensor operation may use, its caller's included: the size of the pool that all operations share.
+    pub kernel_threads: usize,
 }
 
 impl Default for EngineConfig {
@@ -34,9 +37,14 @@ impl Default for EngineConfig {
             guest_memory_bytes_max: 1 << 30,
             stack_bytes_max: 512 << 10,
             epoch_us: 1_000,
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: cores(),
+            kernel_threads: cores(),
         }
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The engine could not be set up on this machine.
@@ -52,6 +60,8 @@ pub(crate) struct Inner {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) runner: Runner,
+    /// The threads of tensor operations, fair between those that run at once.
+    pub(crate) kernels: Arc<Pool>,
     pub(crate) stack_bytes_max: usize,
     pub(crate) guest_memory_bytes_max: u64,
 }
@@ -69,10 +79,18 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         Plugin::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state).map_err(text)?;
         let runner = Runner::new(config.threads).map_err(|error| EngineError(error.to_string()))?;
+        let kernels = Pool::new(config.kernel_threads.max(1));
+        let kernels = Arc::new(kernels.map_err(|error| EngineError(error.to_string()))?);
         let (stack_bytes_max, guest_memory_bytes_max) =
             (config.stack_bytes_max, config.guest_memory_bytes_max);
-        let inner =
-            Arc::new(Inner { wasmtime, linker, runner, stack_bytes_max, guest_memory_bytes_max });
+        let inner = Arc::new(Inner {
+            wasmtime,
+            linker,
+            runner,
+            kernels,
+            stack_bytes_max,
+            guest_memory_bytes_max,
+        });
         start_clock(&inner, Duration::from_micros(config.epoch_us.max(100)))?;
         Ok(Engine(inner))
     }

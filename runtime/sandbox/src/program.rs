@@ -112,6 +112,7 @@ impl Program {
             engine.guest_memory_bytes_max,
             engine.stack_bytes_max,
             Arc::clone(&self.long_operations),
+            Arc::clone(&engine.kernels),
         );
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);

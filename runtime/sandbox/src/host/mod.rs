@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use innkeeper_kernels::{Cpu, OpError, Run};
+use innkeeper_kernels::{Cpu, Memory, OpError, Pool, Run};
 use innkeeper_tensor::{DType, Named, Tensor};
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Trap, UpdateDeadline};
@@ -121,6 +121,9 @@ pub(crate) struct State {
     limits: InstanceLimits,
     stack_bytes_max: usize,
     backend: Cpu,
+    kernels: Arc<Pool>,
+    /// Results that were dropped during this call, for later ones.
+    memory: Memory,
     assets: Arc<Assets>,
     tensor_bytes: Arc<ByteBudget>,
     log: Arc<dyn crate::LogSink>,
@@ -142,6 +145,7 @@ impl State {
         pool_memory_bytes_max: u64,
         stack_bytes_max: usize,
         long_operations: Arc<AtomicBool>,
+        kernels: Arc<Pool>,
     ) -> State {
         let limits = setup.limits;
         let handles = usize::try_from(limits.handles_max).unwrap_or(usize::MAX);
@@ -158,6 +162,8 @@ impl State {
             limits,
             stack_bytes_max,
             backend: Cpu::new(),
+            kernels,
+            memory: memory(&setup.tensor_bytes),
             assets: setup.assets,
             tensor_bytes: setup.tensor_bytes,
             log: setup.log,
@@ -189,6 +195,8 @@ impl State {
 
     /// When a call is over. What is lost of its log is said once: a line for each would drive out what was kept.
     pub(crate) fn end(&mut self) {
+        // Between calls an instance holds no memory that nobody counts.
+        self.memory = memory(&self.tensor_bytes);
         let lost = std::mem::take(&mut self.log_bytes_lost);
         if lost > 0 {
             self.log.dropped(self.request_id(), lost);
@@ -330,7 +338,7 @@ impl State {
 
     /// What an operation may use.
     fn lent_run(&self) -> Run<'_> {
-        Run::new()
+        Run::new().on(&self.kernels, self.kernels.threads()).recycling(&self.memory)
     }
 
     /// A handle on a new tensor.
@@ -409,6 +417,16 @@ impl types::Host for State {
             HostError::Stopped(error) => Err(error),
         }
     }
+}
+
+/// The most bytes that one call keeps of results it has dropped, and the part of its tenant's budget that this may be:
+/// they are not counted.
+const MEMORY_BYTES_MAX: u64 = 32 << 20;
+const MEMORY_PART: u64 = 16;
+
+fn memory(budget: &ByteBudget) -> Memory {
+    let bytes = MEMORY_BYTES_MAX.min(budget.max() / MEMORY_PART);
+    Memory::new(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Why code trapped, without where: that is for the model's log, not for whoever calls it.

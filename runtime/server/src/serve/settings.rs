@@ -96,6 +96,9 @@ section! {
         epoch_us: u64 = EngineConfig::default().epoch_us;
         /// Threads for guests that run longer than that; 0 means one for each core.
         threads: usize = 0;
+        /// Threads that one tensor operation may use, of a pool that all operations share fairly; 0 means one for each
+        /// core.
+        kernel_threads: usize = 0;
     }
 }
 

@@ -258,16 +258,15 @@ fn dev_tenant() -> Result<TenantName> {
 }
 
 fn engine_config(config: &Config) -> EngineConfig {
-    let threads = match config.engine.threads {
-        0 => EngineConfig::default().threads,
-        threads => threads,
-    };
+    let all = EngineConfig::default();
+    let or = |threads: usize, cores: usize| if threads == 0 { cores } else { threads };
     EngineConfig {
         instances_max: config.engine.instances_max,
         guest_memory_bytes_max: config.engine.guest_memory_bytes_max,
         stack_bytes_max: config.engine.stack_bytes_max,
         epoch_us: config.engine.epoch_us,
-        threads,
+        threads: or(config.engine.threads, all.threads),
+        kernel_threads: or(config.engine.kernel_threads, all.kernel_threads),
     }
 }
 
