@@ -165,7 +165,7 @@ const CASES: &[Case] = &[
     ("handles", None, 500, &["handles_max of 1000"]),
     ("tensor-bytes", None, 500, &["tensor_bytes_max of 33554432"]),
     ("big-tensor", None, 500, &["tensor_bytes_max of 33554432"]),
-    ("broadcast-bomb", None, 500, &["1099511627840 steps", "17179869184"]),
+    ("broadcast-bomb", None, 500, &["tensor_bytes_max of 33554432"]),
     ("overflowing-shape", None, 422, &["product of the dimensions"]),
     ("high-rank", None, 422, &["dimensions"]),
     ("host-call", Some(8.0), 500, &["hostcall_bytes_max of 4194304"]),
@@ -211,6 +211,11 @@ fn every_hostile_guest_fails_alone() {
     assert!((40.0..64.0).contains(&mallory.number("kept", "memory-try", None)));
     let trap = mallory.tell("kept", "unreachable", None).expect_status(500).error();
     assert!(trap.contains("trapped"), "{trap}");
+    // One operation that takes longer than the deadline stops at it.
+    mallory.limit(&json!({ "deadline_ms_max": 200 }));
+    let late = mallory.tell("fresh", "huge-product", None).expect_status(504).error();
+    assert!(late.contains("deadline_ms_max of 200 ms"), "{late}");
+    mallory.limit(&tight());
     // What a guest hands over is limited call by call.
     assert_eq!(mallory.number("kept", "host-calls", Some(8.0)), 8.0);
     assert_eq!(mallory.number("kept", "log-lines", Some(5_000.0)), 5_000.0);

@@ -13,7 +13,8 @@ pub(crate) fn run(mode: &str, inputs: &Inputs) -> Option<Result<Outputs>> {
         "spin" => spin(),
         "count" => count(inputs),
         "busy" => busy(inputs),
-        "kernels" => kernels(),
+        "kernels" => kernels(256),
+        "huge-product" => kernels(4096),
         "panic" => panic!("the guest was told to panic"),
         "unreachable" => unreachable(),
         "recurse" => answer(recurse(0) as f32),
@@ -54,8 +55,8 @@ fn busy(inputs: &Inputs) -> Result<Outputs> {
 }
 
 /// Matrix products in the host, without end.
-fn kernels() -> Result<Outputs> {
-    let x = Tensor::full(DType::Fp32, &[256, 256], 0.5)?;
+fn kernels(size: usize) -> Result<Outputs> {
+    let x = Tensor::full(DType::Fp32, &[size, size], 0.5)?;
     loop {
         black_box(x.matmul(&x)?);
     }
