@@ -158,7 +158,7 @@ impl Stock {
         } else {
             Arc::default()
         };
-        let network = self.network(asset, &bytes).await?;
+        let network = self.network(owner, asset, &bytes).await?;
         let memory = self.count(owner, asset, &tensors, network.as_deref()).await?;
         Ok(Asset { name, digest: digest.to_string(), bytes, tensors, network, memory })
     }
@@ -166,6 +166,7 @@ impl Stock {
     /// The network in an ONNX file. What the host cannot run of it is found here, when it is published.
     async fn network(
         &self,
+        owner: &Owner,
         asset: &AssetRef,
         bytes: &Buffer,
     ) -> Result<Option<Arc<Network>>, DeployError> {
@@ -173,8 +174,9 @@ impl Stock {
             return Ok(None);
         }
         let (name, bytes) = (asset.name.clone(), bytes.clone());
+        let weight_bytes_max = owner.memory.max();
         let load = async {
-            let loaded = blocking(move || Network::load(bytes)).await?;
+            let loaded = blocking(move || Network::load(&bytes, weight_bytes_max)).await?;
             loaded.map_err(|source| DeployError::Network { name, source })
         };
         self.networks.get(asset.digest, load).await.map(Some)

@@ -99,6 +99,20 @@ impl Charge {
     }
 }
 
+impl Charge {
+    /// How many bytes it is.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// A part of it, as a charge of its own: as many of these bytes as there are.
+    pub fn split(&mut self, bytes: u64) -> Charge {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        Charge { budget: Arc::clone(&self.budget), bytes }
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.give_back(self.bytes);
@@ -118,6 +132,19 @@ mod tests {
         drop(first);
         assert_eq!(budget.used(), 0);
         assert!(budget.charge(10).is_ok());
+    }
+
+    #[test]
+    fn a_charge_can_be_divided() {
+        let budget = ByteBudget::new(10);
+        let mut whole = budget.charge(4).unwrap();
+        whole.grow(4).unwrap();
+        assert!(whole.grow(3).is_err());
+        let part = whole.split(5);
+        drop(whole);
+        assert_eq!(budget.used(), 5);
+        drop(part);
+        assert_eq!(budget.used(), 0);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The import `graph`: networks that the host runs whole.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use innkeeper_tensor::{Buffer, DType, Tensor, TensorSpec};
+use innkeeper_graph::GraphError;
+use innkeeper_tensor::{Buffer, DType, Named, Tensor, TensorSpec};
 use wasmtime::component::Resource;
 
 use super::tensors::aside;
@@ -37,19 +38,19 @@ pub(super) enum Problem {
     Unsupported(String),
     TooLarge(String),
     Stopped(String),
-    Runtime(String),
 }
 
 impl From<NetworkError> for Problem {
     fn from(error: NetworkError) -> Problem {
         let text = error.to_string();
         match error {
-            NetworkError::Format(_) => Problem::Encoding(text),
-            NetworkError::Unsupported(_) => Problem::Unsupported(text),
-            NetworkError::Argument(_) => Problem::Argument(text),
-            NetworkError::Over(_) => Problem::TooLarge(text),
-            NetworkError::Stopped => Problem::Stopped(text),
-            NetworkError::Failed(_) => Problem::Runtime(text),
+            NetworkError::Graph(GraphError::File(_)) => Problem::Encoding(text),
+            NetworkError::Graph(GraphError::Unsupported { .. }) => Problem::Unsupported(text),
+            NetworkError::Graph(GraphError::Limit(_)) | NetworkError::Over(_) => {
+                Problem::TooLarge(text)
+            }
+            NetworkError::Graph(GraphError::Stopped) => Problem::Stopped(text),
+            NetworkError::Graph(_) => Problem::Argument(text),
         }
     }
 }
@@ -62,7 +63,6 @@ impl From<Problem> for HostError {
             Problem::Unsupported(text) => Error::Unsupported(text),
             // The next tick of the epoch ends a guest that was stopped.
             Problem::TooLarge(text) | Problem::Stopped(text) => Error::ResourceExhausted(text),
-            Problem::Runtime(text) => Error::Internal(text),
         })
     }
 }
@@ -91,7 +91,8 @@ impl State {
         let bytes = onnx.len() as u64;
         let charged = self.tensor_bytes.charge(bytes);
         let mut charge = charged.map_err(|over| self.too_large(over))?;
-        let network = aside(|| Network::load(Buffer::from_vec(onnx)))?;
+        let left = self.tensor_bytes.max().saturating_sub(self.tensor_bytes.used());
+        let network = aside(|| Network::load(&Buffer::from_vec(onnx), left))?;
         let more = network.byte_length().saturating_sub(bytes);
         charge.grow(more).map_err(|over| self.too_large(over))?;
         Ok(HostGraph {
@@ -107,7 +108,7 @@ impl State {
     pub(super) async fn run_graph(
         &mut self,
         graph: &HostGraph,
-        inputs: &[(&str, &Tensor)],
+        inputs: Vec<Named>,
         outputs: &[String],
         fits: &(dyn Fn(DType) -> Result<(), String> + Sync),
     ) -> Result<Vec<Output>, Problem> {
@@ -118,12 +119,11 @@ impl State {
             tokio::task::yield_now().await;
         }
         let began = Instant::now();
-        let results = if long {
-            aside(|| self.compute(graph, inputs, &names))
-        } else {
-            self.compute(graph, inputs, &names)
-        };
-        let results = results.map_err(|error| self.explained(error))?;
+        let (stop, budget) = (self.stop(), Arc::clone(&self.tensor_bytes));
+        let run = self.lent_run().until(&stop);
+        let compute = || graph.network.run(&self.backend, inputs, &names, &budget, &run);
+        let results = if long { aside(compute) } else { compute() };
+        let (results, mut held) = results.map_err(|error| self.explained(error))?;
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         graph.last_us.store(us, Ordering::Relaxed);
         if let Some(derived) = &graph.derived {
@@ -133,35 +133,20 @@ impl State {
             })?;
         }
         let mut answer = Vec::with_capacity(results.len());
-        for (name, tensor) in names.into_iter().zip(results) {
-            let charge = self.tensor_bytes.charge(tensor.data().len() as u64);
-            let charge = charge.map_err(|over| self.too_large(over))?;
+        for Named { name, tensor } in results {
+            let bytes = tensor.data().len() as u64;
+            let mut charge = held.split(bytes);
+            // A result that is one of the inputs was not charged.
+            charge.grow(bytes - charge.bytes()).map_err(|over| self.too_large(over))?;
             answer.push((name, tensor, Some(Arc::new(charge))));
         }
         Ok(answer)
     }
 
-    /// What the run takes in between is counted until it is over.
-    fn compute(
-        &self,
-        graph: &HostGraph,
-        inputs: &[(&str, &Tensor)],
-        outputs: &[String],
-    ) -> Result<Vec<Tensor>, NetworkError> {
-        let stop = self.stop();
-        let (budget, held) = (Arc::clone(&self.tensor_bytes), Mutex::new(Vec::new()));
-        let charge = |bytes: u64| {
-            let charge = budget.charge(bytes).map_err(NetworkError::Over)?;
-            held.lock().unwrap_or_else(PoisonError::into_inner).push(charge);
-            Ok(())
-        };
-        graph.network.run(inputs, outputs, &self.lent_run().until(&stop), &charge)
-    }
-
     fn explained(&mut self, error: NetworkError) -> Problem {
         match error {
             NetworkError::Over(over) => self.too_large(over),
-            NetworkError::Stopped => {
+            NetworkError::Graph(GraphError::Stopped) => {
                 let (limit, max) = (self.current.limit, self.current.limit_ms);
                 Problem::Stopped(format!("the graph was stopped: over the limit {limit} of {max}"))
             }
@@ -231,7 +216,7 @@ impl graph::HostGraph for State {
     }
 
     fn metadata(&mut self, this: Resource<HostGraph>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.table.get(&this)?.network.metadata().to_vec())
+        Ok(self.table.get(&this)?.network.metadata())
     }
 
     async fn run(
@@ -241,12 +226,11 @@ impl graph::HostGraph for State {
         outputs: Vec<String>,
     ) -> Result<Vec<NamedTensor>, HostError> {
         let graph = self.table.get(&this)?.clone();
-        let mut tensors = Vec::with_capacity(inputs.len());
-        for (name, handle) in &inputs {
-            tensors.push((name.as_str(), self.table.get(handle)?.tensor.clone()));
+        let mut named = Vec::with_capacity(inputs.len());
+        for (name, handle) in inputs {
+            named.push(Named { name, tensor: self.table.get(&handle)?.tensor.clone() });
         }
-        let named: Vec<_> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
-        let answer = self.run_graph(&graph, &named, &outputs, &|_| Ok(())).await?;
+        let answer = self.run_graph(&graph, named, &outputs, &|_| Ok(())).await?;
         let mut pushed = Vec::with_capacity(answer.len());
         for (name, tensor, charge) in answer {
             pushed.push(NamedTensor { name, value: self.push_charged(tensor, charge)? });

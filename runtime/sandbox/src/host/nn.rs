@@ -49,7 +49,6 @@ impl State {
             Problem::Unsupported(text) => (ErrorCode::UnsupportedOperation, text),
             Problem::TooLarge(text) => (ErrorCode::TooLarge, text),
             Problem::Stopped(text) => (ErrorCode::Timeout, text),
-            Problem::Runtime(text) => (ErrorCode::RuntimeError, text),
         };
         Ok(self.keep(HostNnError { code, text })?)
     }
@@ -205,8 +204,7 @@ impl inference::HostGraphExecutionContext for State {
         let graph = self.table.get(&this)?.0.clone();
         let answer = match self.take_inputs(inputs)? {
             Ok(inputs) => {
-                let named = inputs.iter().map(|(input, _)| (input.name.as_str(), &input.tensor));
-                let named: Vec<_> = named.collect();
+                let (named, _charges): (Vec<_>, Vec<_>) = inputs.into_iter().unzip();
                 let check = |dtype| {
                     type_of(dtype).map(drop).ok_or_else(|| {
                         format!(
@@ -214,7 +212,7 @@ impl inference::HostGraphExecutionContext for State {
                         )
                     })
                 };
-                self.run_graph(&graph, &named, &[], &check).await
+                self.run_graph(&graph, named, &[], &check).await
             }
             Err(error) => return Ok(Err(self.keep(error)?)),
         };

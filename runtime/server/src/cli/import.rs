@@ -20,7 +20,7 @@ const ASSET: &str = "model.onnx";
 pub(super) fn run(args: &Import) -> Result<()> {
     let file = &args.file;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let network = Network::load(Buffer::from_vec(bytes)).map_err(|error| {
+    let network = Network::load(&Buffer::from_vec(bytes), u64::MAX).map_err(|error| {
         let text = format!("{} cannot be served: {error}", file.display());
         Failure::new(Code::Failed, text)
     })?;
