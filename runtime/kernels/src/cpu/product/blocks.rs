@@ -13,7 +13,7 @@ use super::tile::{COLUMNS_MAX, Kernel, Tile};
 use crate::cpu::activation;
 
 /// Rows of a right side that are used together: a panel of so many lies in the first two caches.
-const DEPTH_MAX: usize = 384;
+const DEPTH_MAX: usize = 512;
 /// The most rows of a tile of any kernel.
 const ROWS_MAX: usize = 12;
 /// Rows that lie so many floats apart, or a multiple, fall into a few lines of the first cache.

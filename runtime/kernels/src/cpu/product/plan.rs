@@ -11,7 +11,7 @@ const CHUNK_MIN: usize = 1 << 20;
 /// Chunks for each thread, where there are enough, so that all end at about the same time.
 const CHUNKS_OF_THREAD: usize = 4;
 /// Rows of one chunk: few enough for the second cache to hold them, many enough to use each panel often.
-const ROWS: Range<usize> = 96..192;
+const ROWS: Range<usize> = 48..96;
 /// A right side is read once for each chunk, which takes as long as so many rows.
 const READING_ROWS: usize = 8;
 

@@ -55,9 +55,11 @@ macro_rules! kernels {
                     }
                     for _ in 0..depth / STEPS {
                         for step in 0..STEPS {
-                            let ahead = b.wrapping_add((step + AHEAD) * row_b);
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-                            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add($lanes).cast());
+                            // Few rows wait for memory anyway, and fetching would only be in the way.
+                            if SETS == 1 {
+                                let ahead = b.wrapping_add((step + AHEAD) * row_b);
+                                _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+                            }
                             let b = b.add(step * row_b);
                             let columns = [$load(b), $load(b.add($lanes))];
                             for (row, sums) in sums[step % SETS].iter_mut().enumerate() {
