@@ -50,7 +50,7 @@ fn tensors((m, k, n): (usize, usize, usize)) -> (Tensor, Tensor) {
 /// The shortest time of one call, in nanoseconds.
 fn product(cpu: &Cpu, operands: [&Tensor; 2], run: &Run<'_>, time: Duration) -> f64 {
     let op = Op::Linear { bias: false, residual: false, activation: Activation::None };
-    let mut once = || run.recycle(cpu.run_one(&op, &operands, run).unwrap());
+    let once = || run.recycle(cpu.run_one(&op, &operands, run).unwrap());
     // Calls that are too short for the clock are timed together.
     once();
     let start = Instant::now();

@@ -3,7 +3,7 @@
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
-use crate::{Activation, Binary, Grad, Index, Op, Order};
+use crate::{Activation, Binary, Grad, Index, Op, Order, Quant};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -74,6 +74,9 @@ impl Op {
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = self {
             return self.moving_cost(inputs);
         }
+        if let Op::Quant(quant) = self {
+            return self.quantised_cost(quant, inputs);
+        }
         let Ok((_, output)) = self.output(inputs) else {
             return CALL;
         };
@@ -110,6 +113,25 @@ impl Op {
             _ => 1,
         };
         touched.saturating_mul(per_element).saturating_add(CALL)
+    }
+
+    /// The price of operations on quantised numbers. Bytes are multiplied four times as fast, but not everywhere.
+    fn quantised_cost(&self, quant: &Quant, inputs: &[(DType, &Shape)]) -> u64 {
+        let Ok(results) = self.outputs(inputs) else {
+            return CALL;
+        };
+        let elements = |count: u64, shape: &Shape| count.saturating_add(shape.elements() as u64);
+        let read = inputs.iter().map(|(_, shape)| *shape).fold(0, elements);
+        let written = results.iter().map(|(_, shape)| shape).fold(0, elements);
+        let depth = inputs.first().and_then(|(_, x)| x.dims().last().copied()).unwrap_or(1) as u64;
+        let work = match quant {
+            Quant::MatMul { .. } => written.saturating_mul(depth),
+            Quant::Linear8 { activation, .. } => {
+                written.saturating_mul(depth.saturating_add(activation.cost()))
+            }
+            _ => 0,
+        };
+        work.max(read.max(written)).saturating_add(CALL)
     }
 
     /// What a product does to each of its sums.

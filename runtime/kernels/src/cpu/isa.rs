@@ -10,7 +10,7 @@ pub enum Isa {
     Portable,
     /// AVX2, FMA and F16C: vectors of 8 floats.
     Avx2,
-    /// AVX-512 F, BW, DQ and VL besides: vectors of 16 floats. Where VNNI and BF16 are there too, they are used.
+    /// AVX-512 F, BW, DQ and VL besides: vectors of 16 floats. Where VNNI is there too, it is used.
     Avx512,
 }
 
@@ -43,6 +43,11 @@ impl Isa {
             Isa::Avx512 => "avx512",
         }
     }
+
+    /// Whether AVX-512's dot products of bytes may be used.
+    pub(crate) fn vnni(self) -> bool {
+        self == Isa::Avx512 && detected::vnni()
+    }
 }
 
 impl Default for Isa {
@@ -65,6 +70,10 @@ mod detected {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
     }
+
+    pub(super) fn vnni() -> bool {
+        is_x86_feature_detected!("avx512vnni")
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -74,6 +83,10 @@ mod detected {
     }
 
     pub(super) fn avx512() -> bool {
+        false
+    }
+
+    pub(super) fn vnni() -> bool {
         false
     }
 }

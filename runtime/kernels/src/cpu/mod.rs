@@ -1,6 +1,7 @@
 //! The backend that is always there.
 
 mod activation;
+mod bytes;
 mod copy;
 mod create;
 mod dispatch;
@@ -21,6 +22,7 @@ mod optim;
 mod order;
 mod pieces;
 mod product;
+mod quant;
 mod reduce;
 mod rows;
 mod simd;
@@ -96,6 +98,11 @@ impl Backend for Cpu {
                 run.check()?;
                 grad::grad(self, of, results, inputs, run)
             }
+            (Op::Quant(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                quant::quant(of, results, inputs, run)
+            }
             (Op::Optim(optim), _) => {
                 let count = checked_all(op, inputs)?.len();
                 let changing = count - usize::from(matches!(optim, Optim::ClipNorm { .. }));
@@ -126,7 +133,7 @@ impl Backend for Cpu {
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
-        if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = op {
+        if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) | Op::Quant(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
         let (dtype, shape) = checked(op, inputs)?;

@@ -10,6 +10,7 @@ mod loss;
 pub(crate) mod matmul;
 pub(crate) mod movement;
 mod optim;
+pub(crate) mod quant;
 
 use innkeeper_tensor::{DType, Shape, ShapeError};
 
@@ -34,6 +35,7 @@ impl Op {
             Op::Index(op) => index::index(*op, inputs),
             Op::Order(op) => index::order(op, inputs),
             Op::Loss(loss) => loss::loss(loss, inputs),
+            Op::Quant(quant) => quant::quant(quant, inputs),
             Op::Grad(grad) => grad::grad(grad, inputs),
             Op::Optim(optim) => optim::optim(optim, inputs),
             _ => self.output(inputs).map(|result| vec![result]),
@@ -106,7 +108,7 @@ impl Op {
             }),
             Op::Linear { bias, residual, .. } => linear(op, inputs, *bias, *residual),
             Op::Move(_) | Op::Index(_) | Op::Order(_) => self.only(inputs),
-            Op::Loss(_) | Op::Grad(_) | Op::Optim(_) => {
+            Op::Loss(_) | Op::Grad(_) | Op::Optim(_) | Op::Quant(_) => {
                 let mut results = self.outputs(inputs)?;
                 match (results.pop(), results.is_empty()) {
                     (Some(result), true) => Ok(result),

@@ -7,6 +7,7 @@ mod index;
 mod loss;
 mod movement;
 mod optim;
+mod quant;
 
 use innkeeper_tensor::DType;
 
@@ -17,6 +18,7 @@ pub use index::{Index, Order, Scatter};
 pub use loss::{Loss, LossOf, Reduction};
 pub use movement::{Depth, Move, Pad};
 pub use optim::Optim;
+pub use quant::Quant;
 
 /// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
 ///
@@ -163,6 +165,8 @@ pub enum Op {
     Order(Order),
     /// What training minimises, with its gradient.
     Loss(Loss),
+    /// Operations on numbers of few bits; operands and results are each one's own.
+    Quant(Quant),
     /// A backward pass.
     Grad(Grad),
     /// A step of an optimiser.
@@ -214,6 +218,7 @@ impl Op {
             Op::Index(op) => op.name(),
             Op::Order(op) => op.name(),
             Op::Loss(loss) => loss.name(),
+            Op::Quant(quant) => quant.name(),
             Op::Grad(grad) => grad.name(),
             Op::Optim(optim) => optim.name(),
         }

@@ -19,5 +19,6 @@ mod never_panics;
 mod optim;
 mod pool;
 mod product;
+mod quant;
 mod reduce;
 mod special;

@@ -19,9 +19,9 @@ use innkeeper_tensor::Tensor;
 use crate::cpu::Isa;
 use crate::{Activation, OpError, Run};
 use blocks::{Blocks, Source};
-pub(super) use pack::Right;
+pub(super) use pack::{Line, Right};
 use pack::{Packed, Panels, fill};
-use plan::Plan;
+pub(super) use plan::{Plan, share};
 use tile::kernel;
 
 /// From so many rows on, packing a right side pays that is used once.
@@ -93,7 +93,8 @@ impl<'a> Product<'a> {
 
     fn multiply(&self, run: &Run<'_>, source: Source<'_>, out: &mut [f32]) -> Result<(), OpError> {
         let kernel = kernel(run.isa());
-        let plan = Plan::new(self.m, self.b.k, self.b.n, kernel, run.threads());
+        let plan =
+            Plan::new([self.m, self.b.k, self.b.n], kernel.rows_max, kernel.columns, run.threads());
         let blocks = Blocks::new(self, kernel, source, out);
         run.parallel(plan.chunks(), |index| {
             let (rows, panels) = plan.chunk(index);

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use super::tile::Kernel;
-
 /// Multiply-adds of one chunk, at most: well below a millisecond.
 const CHUNK_MAX: usize = 32 << 20;
 /// And at least, where threads share them: well above the time of handing them over.
@@ -16,7 +14,7 @@ const ROWS: Range<usize> = 48..96;
 const READING_ROWS: usize = 8;
 
 /// The result as a grid of chunks.
-pub(super) struct Plan {
+pub(in crate::cpu) struct Plan {
     m: usize,
     panels: usize,
     rows: usize,
@@ -24,9 +22,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For a product that is not empty.
-    pub(super) fn new(m: usize, k: usize, n: usize, kernel: &Kernel, threads: usize) -> Plan {
-        let panels = n.div_ceil(kernel.columns);
+    /// For a product of `[m, k]` by `[k, n]` that is not empty, in tiles of so many rows and columns.
+    pub(in crate::cpu) fn new(
+        [m, k, n]: [usize; 3],
+        rows_of_tile: usize,
+        columns: usize,
+        threads: usize,
+    ) -> Plan {
+        let panels = n.div_ceil(columns);
         let work = k.max(1).saturating_mul(n).saturating_mul(m.max(READING_ROWS));
         let mut chunks = work.div_ceil(CHUNK_MAX);
         if threads > 1 {
@@ -36,7 +39,7 @@ impl Plan {
         let height = area.isqrt().clamp(ROWS.start, ROWS.end).min(m);
         let mut plan = Plan { m, panels, rows: m.div_ceil(height), columns: 1 };
         plan.columns = chunks.div_ceil(plan.rows).clamp(1, panels);
-        let rows_max = m.div_ceil(kernel.rows_max);
+        let rows_max = m.div_ceil(rows_of_tile);
         plan.rows = plan.rows.max(chunks.div_ceil(plan.columns)).min(rows_max);
         // As many chunks for every thread, where one more would be felt.
         for _ in 0..threads {
@@ -53,19 +56,19 @@ impl Plan {
         plan
     }
 
-    pub(super) fn chunks(&self) -> usize {
+    pub(in crate::cpu) fn chunks(&self) -> usize {
         self.rows * self.columns
     }
 
     /// The rows and the panels of one chunk. Those that follow each other share their panels.
-    pub(super) fn chunk(&self, index: usize) -> (Range<usize>, Range<usize>) {
+    pub(in crate::cpu) fn chunk(&self, index: usize) -> (Range<usize>, Range<usize>) {
         let (column, row) = (index / self.rows, index % self.rows);
         (share(self.m, self.rows, row), share(self.panels, self.columns, column))
     }
 }
 
 /// Part `index` of `parts` as equal parts of `0..len`.
-pub(super) fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
+pub(in crate::cpu) fn share(len: usize, parts: usize, index: usize) -> Range<usize> {
     let at = |index: usize| (len as u128 * index as u128 / parts as u128) as usize;
     at(index)..at(index + 1)
 }
@@ -83,7 +86,7 @@ mod tests {
             let kernel = kernel(isa);
             for (m, n) in sizes.iter().flat_map(|&m| sizes.map(|n| (m, n))) {
                 for (k, threads) in [(0, 1), (1, 2), (3000, 1), (3000, 3), (100_000, 64)] {
-                    let plan = Plan::new(m, k, n, kernel, threads);
+                    let plan = Plan::new([m, k, n], kernel.rows_max, kernel.columns, threads);
                     let panels = n.div_ceil(kernel.columns);
                     let mut seen = vec![0; m * panels];
                     for index in 0..plan.chunks() {
