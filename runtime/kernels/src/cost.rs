@@ -1,5 +1,7 @@
 //! A rough price of an operation.
 
+mod network;
+
 use innkeeper_tensor::{DType, Shape};
 
 use crate::infer::matmul;
@@ -76,6 +78,9 @@ impl Op {
         }
         if let Op::Quant(quant) = self {
             return self.quantised_cost(quant, inputs);
+        }
+        if let Some(cost) = self.network_cost(inputs) {
+            return cost;
         }
         let Ok((_, output)) = self.output(inputs) else {
             return CALL;

@@ -43,8 +43,8 @@ pub use cpu::{Cpu, Isa};
 pub use error::OpError;
 pub use memory::Memory;
 pub use op::{
-    Activation, Binary, Compare, Grad, Loss, LossOf, Op, Optim, Quant, Reduce, Reduction, Slope,
-    Unary, Window,
+    Activation, Attention, Binary, Compare, Conv, ConvTranspose, Grad, Loss, LossOf, Norm, Op,
+    Optim, PoolKind, Pooling, Quant, Reduce, Reduction, Rope, Slope, Unary, Window,
 };
 pub use op::{Curve, Depth, Index, Move, Order, Pad, Scatter, Test};
 pub use pool::{Pool, THREADS_MAX};

@@ -1,7 +1,9 @@
 //! The backend that is always there.
 
 mod activation;
+mod attention;
 mod bytes;
+mod conv;
 mod copy;
 mod create;
 mod dispatch;
@@ -17,13 +19,17 @@ mod math;
 mod matmul;
 mod memory;
 mod movement;
+mod norm;
 mod number;
 mod optim;
 mod order;
+mod panel;
 mod pieces;
+mod pool;
 mod product;
 mod quant;
 mod reduce;
+mod rope;
 mod rows;
 mod simd;
 mod smooth;
@@ -88,6 +94,16 @@ impl Backend for Cpu {
                 run.check()?;
                 order::order(of, results, inputs, run)
             }
+            (Op::Norm(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                norm::norm(of, &results, inputs, run)
+            }
+            (Op::Pool(of), _) => {
+                checked_all(op, inputs)?;
+                run.check()?;
+                pool::pool(of, inputs, run)
+            }
             (Op::Loss(of), [x, target]) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
@@ -131,6 +147,9 @@ impl Backend for Cpu {
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {
+            return one(op, self.run(op, inputs, run)?);
+        }
+        if let Op::Norm(_) | Op::Pool(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
         if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) | Op::Quant(_) = op {
@@ -180,6 +199,10 @@ impl Backend for Cpu {
             (Op::LogSoftmax { axis }, [a]) => {
                 softmax::log_softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
             }
+            (Op::Attention(of), _) => attention::attention(of, inputs, run),
+            (Op::Rope(of), _) => rope::rope(of, inputs, run),
+            (Op::Conv(of), _) => conv::conv(of, inputs, run),
+            (Op::ConvTranspose(of), _) => conv::transpose(of, inputs, run),
             (Op::MatMul, [a, b]) => matmul::matmul(run, a, b),
             (Op::Linear { bias, residual, activation }, [x, weight, rest @ ..]) => {
                 let added = infer_matmul::added(rest.iter().copied(), *bias, *residual);

@@ -1,5 +1,7 @@
 //! A long result written in pieces, by as many threads as a run has.
 
+use std::sync::{Mutex, PoisonError};
+
 use innkeeper_tensor::Element;
 
 use crate::{OpError, Run};
@@ -43,4 +45,22 @@ pub(super) fn write_by<T: Element>(
     }
     let size = size.max(1);
     run.pieces(out, size, |index, part| piece(index * size, part))
+}
+
+/// [`write_by`] of two vectors that are equally long, in the same places.
+pub(super) fn write_two_by<T: Element>(
+    run: &Run<'_>,
+    a: &mut [T],
+    b: &mut [T],
+    size: usize,
+    piece: impl Fn(usize, &mut [T], &mut [T]) -> Result<(), OpError> + Sync,
+) -> Result<(), OpError> {
+    let size = size.max(1);
+    let parts: Vec<Mutex<(&mut [T], &mut [T])>> =
+        a.chunks_mut(size).zip(b.chunks_mut(size)).map(Mutex::new).collect();
+    run.parallel(parts.len(), |index| {
+        let mut part = parts[index].lock().unwrap_or_else(PoisonError::into_inner);
+        let (a, b) = &mut *part;
+        piece(index * size, a, b)
+    })
 }

@@ -1,6 +1,8 @@
 //! What an operation would give: the one place where operands are checked.
 
+pub(crate) mod attention;
 pub(crate) mod axes;
+pub(crate) mod conv;
 pub(crate) mod dtypes;
 mod elementwise;
 pub(crate) mod grad;
@@ -9,6 +11,7 @@ pub(crate) mod layout;
 mod loss;
 pub(crate) mod matmul;
 pub(crate) mod movement;
+mod norm;
 mod optim;
 pub(crate) mod quant;
 
@@ -34,6 +37,8 @@ impl Op {
             Op::Move(op) => movement::outputs(op, inputs),
             Op::Index(op) => index::index(*op, inputs),
             Op::Order(op) => index::order(op, inputs),
+            Op::Norm(norm) => norm::norm(norm, inputs),
+            Op::Pool(pool) => conv::pool(pool, inputs),
             Op::Loss(loss) => loss::loss(loss, inputs),
             Op::Quant(quant) => quant::quant(quant, inputs),
             Op::Grad(grad) => grad::grad(grad, inputs),
@@ -115,6 +120,11 @@ impl Op {
                     _ => Err(invalid(op, "does not have one result; ask for all of them")),
                 }
             }
+            Op::Attention(of) => attention::attention(of, inputs),
+            Op::Rope(rope) => attention::rope(rope, inputs),
+            Op::Conv(of) => conv::conv(of, inputs),
+            Op::ConvTranspose(of) => conv::conv_transpose(of, inputs),
+            Op::Norm(_) | Op::Pool(_) => self.only(inputs),
         }
     }
 }

@@ -1,22 +1,28 @@
 //! The operations and their attributes.
 
 mod activation;
+mod attention;
+mod conv;
 mod elementwise;
 mod grad;
 mod index;
 mod loss;
 mod movement;
+mod norm;
 mod optim;
 mod quant;
 
 use innkeeper_tensor::DType;
 
 pub use activation::Activation;
+pub use attention::{Attention, Rope};
+pub use conv::{Conv, ConvTranspose, PoolKind, Pooling};
 pub use elementwise::{Binary, Compare, Curve, Test, Unary};
 pub use grad::{Grad, Slope, Window};
 pub use index::{Index, Order, Scatter};
 pub use loss::{Loss, LossOf, Reduction};
 pub use movement::{Depth, Move, Pad};
+pub use norm::Norm;
 pub use optim::Optim;
 pub use quant::Quant;
 
@@ -163,6 +169,18 @@ pub enum Op {
     Index(Index),
     /// What depends on the order of elements.
     Order(Order),
+    /// Normalisation.
+    Norm(Norm),
+    /// Scaled dot-product attention.
+    Attention(Attention),
+    /// Rotary position embedding.
+    Rope(Rope),
+    /// A convolution.
+    Conv(Conv),
+    /// What a convolution is the derivative of.
+    ConvTranspose(ConvTranspose),
+    /// Pooling.
+    Pool(Pooling),
     /// What training minimises, with its gradient.
     Loss(Loss),
     /// Operations on numbers of few bits; operands and results are each one's own.
@@ -217,6 +235,12 @@ impl Op {
             Op::Move(op) => op.name(),
             Op::Index(op) => op.name(),
             Op::Order(op) => op.name(),
+            Op::Norm(norm) => norm.name(),
+            Op::Attention(_) => "attention",
+            Op::Rope(_) => "rope",
+            Op::Conv(_) => "conv",
+            Op::ConvTranspose(_) => "conv-transpose",
+            Op::Pool(pool) => pool.name(),
             Op::Loss(loss) => loss.name(),
             Op::Quant(quant) => quant.name(),
             Op::Grad(grad) => grad.name(),

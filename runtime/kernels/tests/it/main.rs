@@ -6,7 +6,9 @@
 mod oracle;
 mod values;
 
+mod attention;
 mod cast;
+mod conv;
 mod elementwise;
 mod errors;
 mod functions;
@@ -16,6 +18,7 @@ mod layout;
 mod loss;
 mod movement;
 mod never_panics;
+mod norm;
 mod optim;
 mod pool;
 mod product;

@@ -216,6 +216,38 @@ pub(crate) fn check_everywhere(
     }
 }
 
+/// Every result of `op` on every instruction set, alone and on several threads, with operands that are constants and
+/// that are not. The first result has the dtype given, as have the others.
+#[track_caller]
+pub(crate) fn check_all_everywhere(
+    op: &Op,
+    inputs: &[&Tensor],
+    dtype: DType,
+    expected: &[Array],
+    tolerance: f64,
+) {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(3).unwrap());
+    let memory = Memory::new(1 << 24);
+    let constants: Vec<Tensor> = inputs.iter().map(|&x| x.clone().constant()).collect();
+    let constants: Vec<&Tensor> = constants.iter().collect();
+    for isa in Isa::ALL {
+        let Some(cpu) = Cpu::with_isa(isa) else {
+            println!("{} was not tested: this machine does not have it", isa.name());
+            continue;
+        };
+        for run in [Run::new(), Run::new().on(&POOL, 3).recycling(&memory)] {
+            for inputs in [inputs, &constants] {
+                let got = cpu.run(op, inputs, &run).unwrap();
+                assert_eq!(got.len(), expected.len(), "{op:?}");
+                for (got, expected) in got.into_iter().zip(expected) {
+                    assert_same(op, &got, dtype, expected, tolerance);
+                    run.recycle(got);
+                }
+            }
+        }
+    }
+}
+
 #[track_caller]
 fn assert_same(op: &Op, got: &Tensor, dtype: DType, expected: &Array, tolerance: f64) {
     assert_eq!(got.dtype(), dtype, "{op:?}");

@@ -71,6 +71,16 @@ pub(crate) fn pool(
     slide(op, window, kernel, outputs, sizes)
 }
 
+/// A window over spatial dimensions of these sizes; how many there are is worked out.
+pub(crate) fn sliding(
+    op: &str,
+    window: &Window,
+    kernel: &[usize],
+    sizes: &[usize],
+) -> Result<Slide, OpError> {
+    slid(op, window, kernel, None, sizes)
+}
+
 fn slide(
     op: &str,
     window: &Window,
@@ -78,14 +88,25 @@ fn slide(
     outputs: &[usize],
     sizes: &[usize],
 ) -> Result<Slide, OpError> {
+    slid(op, window, kernel, Some(outputs), sizes)
+}
+
+fn slid(
+    op: &str,
+    window: &Window,
+    kernel: &[usize],
+    outputs: Option<&[usize]>,
+    sizes: &[usize],
+) -> Result<Slide, OpError> {
     let rank = sizes.len();
-    if rank == 0 || rank > SPATIAL_MAX || kernel.len() != rank || outputs.len() != rank {
+    let of_outputs = outputs.map_or(rank, <[usize]>::len);
+    if rank == 0 || rank > SPATIAL_MAX || kernel.len() != rank || of_outputs != rank {
         return Err(invalid(
             op,
             format_args!(
                 "there must be 1 to {SPATIAL_MAX} spatial dimensions, the same for operands and \
                  kernel, got {rank}, {} and {}",
-                outputs.len(),
+                of_outputs,
                 kernel.len()
             ),
         ));
@@ -116,26 +137,33 @@ fn slide(
     // The dimensions that are there come last, so that the innermost one is the innermost.
     for (from, to) in (SPATIAL_MAX - rank..SPATIAL_MAX).enumerate() {
         slide.input[to] = sizes[from];
-        slide.output[to] = outputs[from];
         slide.kernel[to] = kernel[from];
         slide.strides[to] = or(&window.strides, from, 1);
         slide.before[to] = or(&window.pads, from, 0);
         slide.after[to] = or(&window.pads, rank + from, 0);
         slide.dilations[to] = or(&window.dilations, from, 1);
         let wanted = slide.windows(to, window.ceil);
-        if wanted != Some(outputs[from]) {
-            return Err(invalid(
-                op,
-                format_args!(
-                    "spatial dimension {from} of size {} has {} windows, not the {} of dy",
-                    sizes[from],
-                    wanted.map_or_else(|| "no".to_owned(), |count| count.to_string()),
-                    outputs[from]
-                ),
-            ));
+        let given = outputs.map(|outputs| outputs[from]);
+        match wanted {
+            Some(wanted) if given.is_none_or(|given| given == wanted) => slide.output[to] = wanted,
+            _ => return Err(miscounted(op, from, sizes[from], wanted, given)),
         }
     }
     Ok(slide)
+}
+
+fn miscounted(
+    op: &str,
+    dimension: usize,
+    size: usize,
+    wanted: Option<usize>,
+    given: Option<usize>,
+) -> OpError {
+    let wanted = wanted.map_or_else(|| "no".to_owned(), |count| count.to_string());
+    let given = given.map_or_else(String::new, |count| format!(", not the {count} of dy"));
+    let text =
+        format_args!("spatial dimension {dimension} of size {size} has {wanted} windows{given}");
+    invalid(op, text)
 }
 
 impl Slide {
