@@ -50,6 +50,7 @@ mod signature;
 mod tensor;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
+pub mod train;
 
 pub use assets::{AssetInfo, Assets, Weights};
 pub use error::{Error, Result};

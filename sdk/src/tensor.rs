@@ -201,6 +201,46 @@ impl Tensor {
         Ok(local.strings().map_err(invalid)?.map(<[u8]>::to_vec).collect())
     }
 
+    /// The one element of an FP32 or FP64 tensor, as a number.
+    ///
+    /// ```
+    /// # use innkeeper_sdk::Tensor;
+    /// assert_eq!(Tensor::from_slice(&[2], &[1f32, 2.0])?.sum(&[], false)?.item()?, 3.0);
+    /// # Ok::<(), innkeeper_sdk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`]: the tensor has another dtype, or another number of elements.
+    pub fn item(&self) -> Result<f64> {
+        let one = |elements: Vec<f64>| match elements[..] {
+            [element] => Ok(element),
+            _ => Err(Error::invalid_argument(format!(
+                "the tensor has {} elements, not one",
+                elements.len()
+            ))),
+        };
+        match self.dtype() {
+            DType::Fp64 => one(self.to_vec::<f64>()?),
+            _ => one(self.to_vec::<f32>()?.into_iter().map(f64::from).collect()),
+        }
+    }
+
+    /// Zeros of this dtype and shape.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn zeros_like(&self) -> Result<Tensor> {
+        Tensor::full(self.dtype(), &self.shape(), 0.0)
+    }
+
+    /// Ones of this dtype and shape.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn ones_like(&self) -> Result<Tensor> {
+        Tensor::full(self.dtype(), &self.shape(), 1.0)
+    }
+
     /// All the bytes as [`from_bytes`](Tensor::from_bytes) takes them, copied into the guest's memory.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ mod allocator;
 pub mod bindings;
 mod convert;
 mod export;
+pub(crate) mod training;
 
 use bindings::innkeeper::model::{assets, types};
 

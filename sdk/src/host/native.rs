@@ -6,6 +6,7 @@ mod handle;
 pub(crate) use assets::Assets;
 pub(crate) use handle::Handle;
 pub(crate) mod request;
+pub(crate) mod training;
 
 use crate::DType;
 use crate::log::Level;

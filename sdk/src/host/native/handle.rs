@@ -9,7 +9,7 @@ use innkeeper_tensor::{Buffer, Shape, Tensor};
 
 use crate::{DType, Error, Result};
 
-static CPU: LazyLock<Cpu> = LazyLock::new(Cpu::new);
+pub(super) static CPU: LazyLock<Cpu> = LazyLock::new(Cpu::new);
 
 /// A tensor, held directly.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ fn run(op: Op, inputs: &[&Handle]) -> Result<Handle> {
     Ok(Handle(CPU.run_one(&op, &tensors, &Run::new())?))
 }
 
-fn sizes(shape: &[u32]) -> Vec<usize> {
+pub(super) fn sizes(shape: &[u32]) -> Vec<usize> {
     shape.iter().map(|&size| size as usize).collect()
 }
 

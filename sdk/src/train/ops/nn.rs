@@ -1,0 +1,173 @@
+//! Products, softmax, normalisation and attention.
+
+use std::rc::Rc;
+
+use super::{sizes, sum_to};
+use crate::train::Var;
+use crate::train::call::Backward;
+use crate::train::tape::{backward, backward_one};
+use crate::{Error, Result, Tensor};
+
+impl Var {
+    /// [`Tensor::matmul`] of two values of at least two dimensions each.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn matmul(&self, rhs: &Var) -> Result<Var> {
+        if self.shape().len() < 2 || rhs.shape().len() < 2 {
+            return Err(Error::invalid_argument(format!(
+                "matmul: both sides must have two dimensions or more to be differentiated, got {:?} and {:?}; \
+                 reshape a vector to a row or a column",
+                self.shape(),
+                rhs.shape()
+            )));
+        }
+        let (a, b) = (self.keep(), rhs.keep());
+        let wanted = [self.is_tracked(), rhs.is_tracked()];
+        let shapes = [sizes(self.shape()), sizes(rhs.shape())];
+        Ok(Var::result(a.matmul(&b)?, [self, rhs], move |dy| {
+            let da = || sum_to(dy.matmul(&turned(&b)?)?, &shapes[0]);
+            let db = || sum_to(turned(&a)?.matmul(dy)?, &shapes[1]);
+            Ok([wanted[0].then(da).transpose()?, wanted[1].then(db).transpose()?])
+        }))
+    }
+
+    /// [`Tensor::linear`].
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn linear(&self, weight: &Var, bias: Option<&Var>) -> Result<Var> {
+        let (x, w) = (self.keep(), weight.keep());
+        let value = x.linear(&w, bias.map(Var::value))?;
+        let input = self.is_tracked();
+        let call = Backward::Linear { input, bias: bias.is_some() };
+        let operands = [self, weight].into_iter().chain(bias).cloned().collect();
+        Ok(Var::result_of(Rc::new(value), operands, move |dy| {
+            let gradients = backward(&call, &[dy, &x, &w])?.into_iter().map(Some);
+            Ok((!input).then_some(None).into_iter().chain(gradients).collect())
+        }))
+    }
+
+    /// [`Tensor::softmax`].
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn softmax(&self, axis: i32) -> Result<Var> {
+        let y = Rc::new(self.value().softmax(axis)?);
+        self.one(y.clone(), move |dy| backward_one(&Backward::Softmax { axis }, &[dy, &y]))
+    }
+
+    /// [`Tensor::log_softmax`].
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn log_softmax(&self, axis: i32) -> Result<Var> {
+        let y = Rc::new(self.value().log_softmax(axis)?);
+        self.one(y.clone(), move |dy| backward_one(&Backward::LogSoftmax { axis }, &[dy, &y]))
+    }
+
+    /// (x - mean) / sqrt(variance + epsilon) * scale + bias over the dimensions from `axis` on, which scale and bias
+    /// have. ONNX LayerNormalization; Ba et al. 2016, *Layer Normalization*.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn layer_norm(&self, scale: &Var, bias: &Var, axis: i32, epsilon: f64) -> Result<Var> {
+        let x = self.keep();
+        let axes = self.axes_from(axis)?;
+        let centred = x.sub(&x.mean(&axes, true)?)?;
+        let variance = centred.mul(&centred)?.mean(&axes, true)?;
+        let normal = centred.div(&variance.add_scalar(epsilon)?.sqrt()?)?;
+        let value = normal.mul(scale.value())?.add(bias.value())?;
+        let scale_value = scale.keep();
+        let call = Backward::LayerNorm { axis, epsilon };
+        Ok(Var::result(value, [self, scale, bias], move |dy| three(&call, dy, &x, &scale_value)))
+    }
+
+    /// x / sqrt(mean(x^2) + epsilon) * scale over the dimensions from `axis` on, which scale has. ONNX
+    /// RMSNormalization; Zhang and Sennrich 2019, *Root Mean Square Layer Normalization*.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn rms_norm(&self, scale: &Var, axis: i32, epsilon: f64) -> Result<Var> {
+        let x = self.keep();
+        let square = x.mul(&x)?.mean(&self.axes_from(axis)?, true)?;
+        let value = x.div(&square.add_scalar(epsilon)?.sqrt()?)?.mul(scale.value())?;
+        let scale_value = scale.keep();
+        let call = Backward::RmsNorm { axis, epsilon };
+        Ok(Var::result(value, [self, scale], move |dy| {
+            let mut results = backward(&call, &[dy, &x, &scale_value])?.into_iter();
+            Ok([results.next(), results.next()])
+        }))
+    }
+
+    /// Batch normalisation as training does it: x `[n, c, ..]` with the mean and variance of this batch, scale and
+    /// bias `[c]`. Ioffe and Szegedy 2015, *Batch Normalization*.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn batch_norm(&self, scale: &Var, bias: &Var, epsilon: f64) -> Result<Var> {
+        let x = self.keep();
+        let rank = self.shape().len() as i32;
+        let axes: Vec<i32> = (0..rank).filter(|&axis| axis != 1).collect();
+        let mut channels = vec![1i64; self.shape().len()];
+        match channels.get_mut(1) {
+            Some(size) => *size = -1,
+            None => {
+                return Err(Error::invalid_argument(format!(
+                    "batch-norm: x must be [n,c,..], got {:?}",
+                    self.shape()
+                )));
+            }
+        }
+        let centred = x.sub(&x.mean(&axes, true)?)?;
+        let variance = centred.mul(&centred)?.mean(&axes, true)?;
+        let normal = centred.div(&variance.add_scalar(epsilon)?.sqrt()?)?;
+        let [scales, biases] = [scale, bias].map(|of| of.value().reshape(&channels));
+        let value = normal.mul(&scales?)?.add(&biases?)?;
+        let scale_value = scale.keep();
+        let call = Backward::BatchNorm { epsilon };
+        Ok(Var::result(value, [self, scale, bias], move |dy| three(&call, dy, &x, &scale_value)))
+    }
+
+    /// softmax(q k^T * scale + mask) v, where this is q `[b, heads, s, d]`, k `[b, heads, t, d]`, v `[b, heads, t,
+    /// dv]`; the mask is added and broadcasts to `[b, heads, s, t]`. Vaswani et al. 2017, *Attention Is All You Need*.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn attention(
+        &self,
+        keys: &Var,
+        values: &Var,
+        mask: Option<&Tensor>,
+        scale: f64,
+    ) -> Result<Var> {
+        let scores = self.mul_scalar(scale)?.matmul(&keys.swap_axes(-1, -2)?)?;
+        let scores = match mask {
+            Some(mask) => scores.add(&Var::constant(mask.share()?))?,
+            None => scores,
+        };
+        scores.softmax(-1)?.matmul(values)
+    }
+
+    fn axes_from(&self, axis: i32) -> Result<Vec<i32>> {
+        let rank = self.shape().len() as i32;
+        let first = if axis < 0 { axis.saturating_add(rank) } else { axis };
+        if (0..rank).contains(&first) {
+            return Ok((first..rank).collect());
+        }
+        Err(Error::invalid_argument(format!("there is no axis {axis} in {:?}", self.shape())))
+    }
+}
+
+fn three(call: &Backward, dy: &Tensor, x: &Tensor, scale: &Tensor) -> Result<[Option<Tensor>; 3]> {
+    let mut results = backward(call, &[dy, x, scale])?.into_iter();
+    Ok([results.next(), results.next(), results.next()])
+}
+
+/// The last two dimensions exchanged.
+fn turned(x: &Tensor) -> Result<Tensor> {
+    let mut permutation: Vec<usize> = (0..x.shape().len()).collect();
+    let last = permutation.len().saturating_sub(1);
+    permutation.swap(last, last.saturating_sub(1));
+    x.transpose(&permutation)
+}
