@@ -62,3 +62,8 @@ pub(crate) enum Slope {
     Sigmoid,
     Tanh,
 }
+
+/// The code of the book's page.
+#[doc = include_str!("../../book/training.md")]
+#[cfg(doctest)]
+struct Book;

@@ -22,3 +22,4 @@ mod connections;
 mod durability;
 mod hostile;
 mod limits;
+mod training;

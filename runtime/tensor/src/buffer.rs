@@ -61,15 +61,20 @@ impl Buffer {
     /// # Errors
     /// The buffer itself.
     pub fn try_into_vec<T: Element>(self) -> Result<Vec<T>, Buffer> {
-        let owner: &dyn Any = &*self.owner;
-        let whole = owner
-            .downcast_ref::<Owned<T>>()
-            .is_some_and(|Owned(elements)| self.range == (0..size_of_val(&elements[..])));
-        if !whole || Arc::strong_count(&self.owner) != 1 {
+        if !self.is_sole_vec::<T>() {
             return Err(self);
         }
         // Nobody can get hold of the bytes while this is the one reference to them, so that there is a vector.
         Ok(self.into_vec().unwrap_or_default())
+    }
+
+    /// Whether [`Buffer::try_into_vec`] would give a vector: while nobody makes another reference, it will.
+    pub fn is_sole_vec<T: Element>(&self) -> bool {
+        let owner: &dyn Any = &*self.owner;
+        let whole = owner
+            .downcast_ref::<Owned<T>>()
+            .is_some_and(|Owned(elements)| self.range == (0..size_of_val(&elements[..])));
+        whole && Arc::strong_count(&self.owner) == 1
     }
 
     /// A copy of `bytes` that is aligned for every dtype.

@@ -5,6 +5,7 @@ mod graph;
 mod limiter;
 mod nn;
 mod tensors;
+mod training;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -21,7 +21,7 @@ const OPERATION_COST_MAX: u64 = 1 << 34;
 const OPERATION_COST_LONG: u64 = 1 << 22;
 
 impl State {
-    fn tensor(&self, handle: &Handle) -> Result<&Tensor, HostError> {
+    pub(super) fn tensor(&self, handle: &Handle) -> Result<&Tensor, HostError> {
         Ok(&self.table.get(handle)?.tensor)
     }
 
@@ -47,12 +47,7 @@ impl State {
         }
         let kinds: Vec<(DType, &Shape)> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
         let outputs = op.outputs(&kinds)?;
-        let cost = op.cost(&kinds);
-        if cost > OPERATION_COST_MAX && !stops_in_time(op, &kinds) {
-            return Err(HostError::Told(Error::ResourceExhausted(format!(
-                "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
-            ))));
-        }
+        let long = is_long(op, &kinds)?;
         let mut charges = Vec::with_capacity(outputs.len());
         for (dtype, shape) in &outputs {
             charges.push(self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?);
@@ -60,7 +55,7 @@ impl State {
         let operands: Vec<&Tensor> = inputs.iter().collect();
         let stop = self.stop();
         let run = self.lent_run().until(&stop);
-        let results = if cost > OPERATION_COST_LONG {
+        let results = if long {
             self.long_operations.store(true, Ordering::Relaxed);
             aside(|| self.backend.run(op, &operands, &run))?
         } else {
@@ -120,6 +115,20 @@ fn stops_in_time(op: &Op, operands: &[(DType, &Shape)]) -> bool {
         Op::Unary(_) | Op::Curve(_) | Op::Test(_) => true,
         _ => false,
     }
+}
+
+/// Whether an operation may take longer than a tick of the epoch.
+///
+/// # Errors
+/// It takes longer than any may.
+pub(super) fn is_long(op: &Op, operands: &[(DType, &Shape)]) -> Result<bool, HostError> {
+    let cost = op.cost(operands);
+    if cost > OPERATION_COST_MAX && !stops_in_time(op, operands) {
+        return Err(HostError::Told(Error::ResourceExhausted(format!(
+            "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
+        ))));
+    }
+    Ok(cost > OPERATION_COST_LONG)
 }
 
 /// Does long work without keeping the other tasks of this thread waiting: they go on on another.
