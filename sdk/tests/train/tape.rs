@@ -55,7 +55,7 @@ fn a_step_leaves_what_was_recorded_as_it_was() {
     let x = parameter(&[3.0]);
     let loss = total(&x.var().mul(&x.var()).unwrap());
     let gradients = loss.backward().unwrap();
-    Sgd::new(0.5).step(&[x.clone()], &gradients).unwrap();
+    Sgd::new(0.5).step(std::slice::from_ref(&x), &gradients).unwrap();
     assert_eq!(x.value().to_vec::<f32>().unwrap(), [0.0]);
     // The operations of the first pass still hold 3.
     assert_eq!(gradient_of(&loss, &x), [6.0]);
@@ -73,7 +73,7 @@ fn what_does_not_fit() {
     let heads = MultiHeadAttention::new(10, 3, &mut Random::new(1)).unwrap_err();
     assert!(heads.text().contains("multiple of the number of heads"), "{heads}");
     let gradients = total(&x.var()).backward().unwrap();
-    let rate = Adam::new(-1.0).step(&[x.clone()], &gradients).unwrap_err();
+    let rate = Adam::new(-1.0).step(std::slice::from_ref(&x), &gradients).unwrap_err();
     assert!(rate.text().contains("the learning rate must be"), "{rate}");
     assert_eq!(x.value().to_vec::<f32>().unwrap(), [1.0, 2.0]);
     let labels = Tensor::from_slice(&[1], &[2i64]).unwrap();
