@@ -1,17 +1,24 @@
 //! Convolution.
 
+mod depthwise;
 mod plain;
+mod planes;
+mod tiles;
 
 pub(super) use plain::for_taps;
 
-use innkeeper_tensor::{DType, Tensor};
+use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::cpu::dispatch::float;
+use crate::cpu::memory::{elements, tensor};
 use crate::cpu::{activation, create};
 use crate::error::invalid;
 use crate::infer::conv::Filter;
 use crate::op::{Conv, ConvTranspose};
 use crate::{OpError, Run};
+use depthwise::Depthwise;
+use planes::Layout;
+use tiles::Product;
 
 /// Operands of a convolution.
 struct Operands<'a> {
@@ -33,11 +40,42 @@ pub(super) fn conv(conv: &Conv, inputs: &[&Tensor], run: &Run<'_>) -> Result<Ten
     let (bias, residual) = rest.split_at(usize::from(conv.bias));
     let (bias, residual) = (bias.first().copied(), residual.first().copied());
     let operands = Operands { x, weight, bias, residual };
+    let some = filter.depth > 0 && filter.slide.plane() > 0;
+    if let (DType::Fp32, true, Some(layout)) = (x.dtype(), some, Layout::new(&filter.slide)) {
+        return fp32(conv, &filter, layout, &operands, shape, run);
+    }
     float!(x.dtype(), T => {
         let mut out = plain::conv::<T>(&filter, &operands, shape.elements(), run)?;
         activation::apply(conv.activation, &mut out);
-        crate::cpu::memory::tensor(x.dtype(), shape, out)
+        tensor(x.dtype(), shape, out)
     })
+}
+
+fn fp32(
+    conv: &Conv,
+    filter: &Filter,
+    layout: Layout,
+    operands: &Operands<'_>,
+    shape: Shape,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
+    let (x, weight) = (&*elements::<f32>(operands.x)?, &*elements::<f32>(operands.weight)?);
+    let bias = operands.bias.map(elements::<f32>).transpose()?;
+    let residual = operands.residual.map(elements::<f32>).transpose()?;
+    let (bias, residual) = (bias.as_deref(), residual.as_deref());
+    let activation = conv.activation;
+    let mut out = run.scratch::<f32>(shape.elements())?;
+    if out.is_empty() {
+        return tensor(DType::Fp32, shape, out);
+    }
+    if filter.depth == 1 {
+        Depthwise { filter, layout, x, weight, bias, residual, activation }.run(run, &mut out)?;
+    } else {
+        let constant = Some(operands.weight);
+        Product { filter, layout, x, weight, constant, bias, residual, activation }
+            .run(run, &mut out)?;
+    }
+    tensor(DType::Fp32, shape, out)
 }
 
 pub(super) fn transpose(
@@ -56,7 +94,7 @@ pub(super) fn transpose(
     float!(x.dtype(), T => {
         let bias = bias.first().copied();
         let out = plain::transpose::<T>(&filter, x, weight, bias, shape.elements(), run)?;
-        crate::cpu::memory::tensor(x.dtype(), shape, out)
+        tensor(x.dtype(), shape, out)
     })
 }
 
