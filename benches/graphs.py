@@ -42,14 +42,18 @@ class Executor:
 
     def time(self, cell, seconds):
         """Microseconds."""
-        words = (cell.model, cell.file, cell.threads, int(seconds * 1000))
+        words = (cell.ours, cell.file, cell.threads, int(seconds * 1000))
         return float(self.ask("time", *words))
 
+    def cpu(self, cell, seconds):
+        """Microseconds on a processor."""
+        return float(self.ask("cpu", cell.ours, cell.file, int(seconds * 1000)))
+
     def check(self, cell):
-        return float(self.ask("check", cell.model, cell.file, cell.threads))
+        return float(self.ask("check", cell.ours, cell.file, cell.threads))
 
     def profile(self, cell, calls=50):
-        text = self.ask("profile", cell.model, cell.file, cell.threads, calls)
+        text = self.ask("profile", cell.ours, cell.file, cell.threads, calls)
         while (line := self.process.stdout.readline()).strip():
             text += line
         return text
@@ -82,6 +86,12 @@ class OnnxRuntime:
         return dict(zip(names, session.run(names, cell.inputs)))
 
     def time(self, cell, seconds):
+        return statistics.median(self.times(cell, seconds, time.perf_counter)) * 1e6
+
+    def cpu(self, cell, seconds):
+        return statistics.mean(self.times(cell, seconds, time.thread_time)) * 1e6
+
+    def times(self, cell, seconds, clock):
         session = self.session(cell)
         binding = session.io_binding()
         for name, value in cell.inputs.items():
@@ -91,11 +101,11 @@ class OnnxRuntime:
         for _ in range(WARM_UP):
             session.run_with_iobinding(binding)
         times, end = [], time.perf_counter() + seconds
-        while time.perf_counter() < end or len(times) < WARM_UP:
-            began = time.perf_counter()
+        while time.perf_counter() < end or not times:
+            began = clock()
             session.run_with_iobinding(binding)
-            times.append(time.perf_counter() - began)
-        return statistics.median(times) * 1e6
+            times.append(clock() - began)
+        return times
 
 
 class Cell:
@@ -105,6 +115,8 @@ class Cell:
         self.model = str(MODELS / f"{model}.onnx")
         if not Path(self.model).is_file():
             raise SystemExit(f"{self.model} is missing; cargo xtask models makes it")
+        # What Innkeeper runs, when it is another file.
+        self.ours = self.model
         self.name, self.label, self.inputs, self.threads = model, label, inputs, threads
         self.file = str(MODELS / f"bench-{model}-{label.replace(' ', '-')}.safetensors")
 
@@ -114,7 +126,16 @@ class Cell:
         save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, self.file)
 
 
-def run(cells, seconds, rounds, profile=False):
+def arguments(parser):
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each side in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true", help="what the operations take")
+    parser.add_argument("--cpu", action="store_true", help="time on a processor; for 1 thread")
+    return parser.parse_args()
+
+
+def run(cells, chosen):
     ours, peer = Executor(), OnnxRuntime()
     print("| model | input | threads | ONNX Runtime us | Innkeeper us | ratio | largest error |")
     print("|---|---|---|---|---|---|---|")
@@ -122,11 +143,12 @@ def run(cells, seconds, rounds, profile=False):
         cell.write(peer)
         error = ours.check(cell)
         times = []
-        for number in range(rounds):
+        for number in range(chosen.rounds):
             sides = [peer, ours] if number % 2 == 0 else [ours, peer]
             took = {}
             for side in sides:
-                took[side.name] = side.time(cell, seconds)
+                measure = side.cpu if chosen.cpu else side.time
+                took[side.name] = measure(cell, chosen.seconds)
                 time.sleep(PAUSE)
             times.append((took[peer.name], took[ours.name]))
         theirs, mine = (statistics.median(column) for column in zip(*times))
@@ -136,5 +158,5 @@ def run(cells, seconds, rounds, profile=False):
             f"| {ratio:.2f} | {error:.1e} |",
             flush=True,
         )
-        if profile:
+        if chosen.profile:
             print(ours.profile(cell))

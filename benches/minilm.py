@@ -13,23 +13,28 @@ import graphs
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--models", nargs="+", default=["minilm-ts", "minilm-dynamo"])
-    arguments.add_argument("--batches", nargs="+", type=int, default=[1, 8])
-    arguments.add_argument("--lengths", nargs="+", type=int, default=[32, 128])
-    arguments.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    arguments.add_argument("--seconds", type=float, default=0.5)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--profile", action="store_true")
-    chosen = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["kernels", "minilm-ts", "minilm-dynamo"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[32, 128])
+    chosen = graphs.arguments(parser)
     cells = [
-        graphs.Cell(model, f"{batch} x {length}", tokens(batch, length), threads)
+        cell(model, batch, length, threads)
         for threads in chosen.threads
         for model in chosen.models
         for batch in chosen.batches
         for length in chosen.lengths
     ]
-    graphs.run(cells, chosen.seconds, chosen.rounds, chosen.profile)
+    graphs.run(cells, chosen)
+
+
+def cell(model, batch, length, threads):
+    """`kernels` is the network written by hand on the kernels, against ONNX Runtime on the traced graph."""
+    file = "minilm-ts" if model == "kernels" else model
+    cell = graphs.Cell(file, f"{batch} x {length}", tokens(batch, length), threads)
+    if model == "kernels":
+        cell.name, cell.ours = model, graphs.ROOT / "plugins/minilm/assets/weights.safetensors"
+    return cell
 
 
 def tokens(batch, length):

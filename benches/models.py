@@ -36,20 +36,16 @@ MODELS = {
 
 
 def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    arguments.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    arguments.add_argument("--seconds", type=float, default=0.5)
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--profile", action="store_true")
-    chosen = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    chosen = graphs.arguments(parser)
     cells = [
         graphs.Cell(name, f"batch {batch}", MODELS[name][0](batch), threads)
         for threads in chosen.threads
         for name in chosen.models
         for batch in MODELS[name][1]
     ]
-    graphs.run(cells, chosen.seconds, chosen.rounds, chosen.profile)
+    graphs.run(cells, chosen)
 
 
 if __name__ == "__main__":
