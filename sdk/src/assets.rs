@@ -1,6 +1,6 @@
 //! The version's read-only files.
 
-use crate::{Error, Result, Tensor, host};
+use crate::{Error, Graph, Result, Tensor, host};
 
 /// How much of an asset is asked for at once, so that one large asset is not one large host call.
 const READ_BYTES_MAX: u64 = 1 << 20;
@@ -73,6 +73,15 @@ impl Assets {
     pub fn read_to_string(&self, name: &str) -> Result<String> {
         String::from_utf8(self.read(name)?)
             .map_err(|error| Error::invalid_argument(format!("asset {name:?} is no text: {error}")))
+    }
+
+    /// The network in an ONNX asset, which is loaded once for everyone who has it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]: no such asset. [`Error::InvalidArgument`]: its name does not end in `.onnx`. What the host
+    /// cannot run of a file is found when the version is published.
+    pub fn graph(&self, name: &str) -> Result<Graph> {
+        Ok(Graph(self.0.graph(name)?))
     }
 
     /// The tensors in a safetensors asset. Nothing is opened yet.

@@ -41,6 +41,7 @@
 
 mod assets;
 mod error;
+mod graph;
 mod host;
 pub mod log;
 mod model;
@@ -54,6 +55,7 @@ pub mod train;
 
 pub use assets::{AssetInfo, Assets, Weights};
 pub use error::{Error, Result};
+pub use graph::Graph;
 pub use innkeeper_sdk_macros::model;
 pub use innkeeper_tensor::{DType, Element, bf16, f16};
 pub use model::Model;

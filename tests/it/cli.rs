@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::harness::{Client, guest, root};
 
 /// A folder to work in, and the server and key that the environment names.
-struct Shell {
+pub(crate) struct Shell {
     folder: PathBuf,
     url: String,
     key: String,
@@ -21,7 +21,7 @@ struct Shell {
 
 /// What a command left behind.
 #[derive(Debug)]
-struct Said {
+pub(crate) struct Said {
     /// For the texts of failures, which show all of this.
     #[allow(dead_code)]
     line: String,
@@ -32,12 +32,12 @@ struct Said {
 
 impl Shell {
     /// A shell without a server.
-    fn new(folder: &Path) -> Shell {
+    pub(crate) fn new(folder: &Path) -> Shell {
         Shell { folder: folder.into(), url: String::new(), key: String::new() }
     }
 
     /// The same with the server and the key of a client.
-    fn with(&self, client: &Client) -> Shell {
+    pub(crate) fn with(&self, client: &Client) -> Shell {
         Shell { folder: self.folder.clone(), url: client.url.clone(), key: client.key.clone() }
     }
 
@@ -56,7 +56,7 @@ impl Shell {
     }
 
     /// Runs `innkeeper` with these words, which hold no spaces themselves.
-    fn run(&self, line: &str) -> Said {
+    pub(crate) fn run(&self, line: &str) -> Said {
         self.run_words(&line.split(' ').collect::<Vec<_>>())
     }
 
@@ -64,7 +64,7 @@ impl Shell {
         said(words, self.command(words).output().unwrap())
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.folder.join(name), bytes).unwrap();
     }
 
@@ -87,7 +87,7 @@ fn said(words: &[&str], output: Output) -> Said {
 impl Said {
     /// What it printed, if it worked.
     #[track_caller]
-    fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
         assert!(!self.err.contains("error"), "{self:#?}");
         self.out
@@ -102,7 +102,7 @@ impl Said {
 
     /// It did not work: the exit code, and one error on standard error with all these texts in it.
     #[track_caller]
-    fn fails(self, code: i32, texts: &[&str]) {
+    pub(crate) fn fails(self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{self:#?}");
         assert_eq!(self.out, "", "{self:#?}");
         assert_eq!(self.err.matches("error:").count(), 1, "{self:#?}");

@@ -23,3 +23,4 @@ mod durability;
 mod hostile;
 mod limits;
 mod training;
+mod networks;

@@ -8,6 +8,7 @@ pub(crate) mod training;
 
 use bindings::innkeeper::model::{assets, types};
 
+pub(crate) use bindings::innkeeper::model::graph::Graph;
 pub(crate) use bindings::innkeeper::model::request;
 pub(crate) use bindings::innkeeper::model::tensors::Tensor as Handle;
 pub(crate) use convert::{dtype, dtype_back};
@@ -16,6 +17,13 @@ pub use export::Exported;
 /// Writes one message to the model's log.
 pub(crate) fn log(level: crate::log::Level, message: &str) {
     bindings::innkeeper::model::log::write(convert::level(level), message);
+}
+
+/// A tensor and its name, as this crate has them.
+pub(crate) fn named(
+    tensor: bindings::innkeeper::model::tensors::NamedTensor,
+) -> (String, crate::Tensor) {
+    (tensor.name, crate::Tensor(tensor.value))
 }
 
 /// The assets of this version. The host knows which; there is nothing to hold.
@@ -34,6 +42,10 @@ impl Assets {
         length: u64,
     ) -> Result<Vec<u8>, types::Error> {
         assets::read(name, offset, length)
+    }
+
+    pub(crate) fn graph(&self, name: &str) -> Result<Graph, types::Error> {
+        Graph::open(name)
     }
 
     pub(crate) fn tensor_names(&self, name: &str) -> Result<Vec<String>, types::Error> {

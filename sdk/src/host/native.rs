@@ -1,9 +1,11 @@
 //! The host as a native test meets it: the same operations on the same kernels, without a sandbox and its limits.
 
 mod assets;
+mod graph;
 mod handle;
 
 pub(crate) use assets::Assets;
+pub(crate) use graph::Graph;
 pub(crate) use handle::Handle;
 pub(crate) mod request;
 pub(crate) mod training;
@@ -14,6 +16,11 @@ use crate::log::Level;
 /// Writes one message to standard error, where a test's output is kept.
 pub(crate) fn log(level: Level, message: &str) {
     eprintln!("{level:?}: {message}");
+}
+
+/// A tensor and its name, as this crate has them.
+pub(crate) fn named(tensor: innkeeper_tensor::Named) -> (String, crate::Tensor) {
+    (tensor.name, crate::Tensor(Handle(tensor.tensor)))
 }
 
 /// The two kinds of host name dtypes differently; this one as the crate does.

@@ -66,6 +66,17 @@ impl From<assets::AssetInfo> for AssetInfo {
     }
 }
 
+impl From<types::TensorSpec> for TensorSpec {
+    fn from(spec: types::TensorSpec) -> TensorSpec {
+        TensorSpec {
+            name: spec.name,
+            dtype: dtype_back(spec.dtype),
+            shape: spec.shape,
+            optional: spec.optional,
+        }
+    }
+}
+
 impl From<TensorSpec> for types::TensorSpec {
     fn from(spec: TensorSpec) -> types::TensorSpec {
         types::TensorSpec {

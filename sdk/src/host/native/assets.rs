@@ -7,7 +7,7 @@ use innkeeper_formats::safetensors;
 use innkeeper_tensor::{Buffer, Tensor};
 use sha2::{Digest, Sha256};
 
-use super::Handle;
+use super::{Graph, Handle};
 use crate::{AssetInfo, Error, Result};
 
 /// Assets in memory, by name.
@@ -55,6 +55,16 @@ impl Assets {
             .get(tensor)
             .map(|found| Handle(found.clone()))
             .ok_or_else(|| Error::not_found(format!("asset {name:?} has no tensor {tensor:?}")))
+    }
+
+    pub(crate) fn graph(&self, name: &str) -> Result<Graph> {
+        let asset = self.asset(name)?;
+        if !name.ends_with(".onnx") {
+            return Err(Error::invalid_argument(format!(
+                "the asset {name:?} is no graph: an ONNX file is one whose name ends in .onnx"
+            )));
+        }
+        Graph::from_bytes(asset.bytes.as_bytes())
     }
 
     fn asset(&self, name: &str) -> Result<&Asset> {
