@@ -61,7 +61,7 @@ pub use innkeeper_tensor::{DType, Element, bf16, f16};
 pub use model::Model;
 pub use named::{Inputs, Outputs};
 pub use signature::{Signature, TensorSpec};
-pub use tensor::Tensor;
+pub use tensor::{Padding, Scatter, Tensor};
 
 /// What [`export!`] refers to. Not part of the API.
 #[doc(hidden)]

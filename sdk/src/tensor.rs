@@ -1,12 +1,14 @@
 //! Tensors.
 
 mod arithmetic;
+mod arrays;
 mod functions;
 mod logic;
 mod matrix;
 mod reduce;
 mod shape;
 
+pub use arrays::{Padding, Scatter};
 use innkeeper_tensor::{Buffer, Shape, Tensor as LocalTensor};
 
 use crate::{DType, Element, Error, Result, host};

@@ -1,6 +1,7 @@
 //! The host as a guest meets it: the imports of `wit/model.wit`, and the exports that it calls.
 
 mod allocator;
+pub(crate) mod arrays;
 pub mod bindings;
 mod convert;
 mod export;

@@ -1,5 +1,6 @@
 //! The host as a native test meets it: the same operations on the same kernels, without a sandbox and its limits.
 
+pub(crate) mod arrays;
 mod assets;
 mod graph;
 mod handle;

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use innkeeper_kernels::{Activation, Backend, Binary, Compare, Curve, Op, Reduce, Test, Unary};
+use innkeeper_kernels::{
+    Activation, Backend, Binary, Compare, Curve, Index, Move, Op, Order, Pad, Reduce, Scatter,
+    Test, Unary,
+};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -143,6 +146,28 @@ pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
 fn shape_of(dims: &[u32]) -> Result<Shape, HostError> {
     let dims: Vec<i64> = dims.iter().map(|&dim| i64::from(dim)).collect();
     Shape::from_i64(&dims).map_err(|error| HostError::invalid(error.to_string()))
+}
+
+fn wide(axes: Vec<i32>) -> Vec<i64> {
+    axes.into_iter().map(i64::from).collect()
+}
+
+fn usizes(sizes: Vec<u32>) -> Vec<usize> {
+    sizes.into_iter().map(|size| size as usize).collect()
+}
+
+fn pair(results: Vec<Handle>) -> Result<[Handle; 2], HostError> {
+    results.try_into().map_err(|_| HostError::invalid("the operation has not two results"))
+}
+
+fn scatter(reduction: tensors::Scatter) -> Scatter {
+    match reduction {
+        tensors::Scatter::Replace => Scatter::Replace,
+        tensors::Scatter::Add => Scatter::Add,
+        tensors::Scatter::Mul => Scatter::Mul,
+        tensors::Scatter::Min => Scatter::Min,
+        tensors::Scatter::Max => Scatter::Max,
+    }
 }
 
 /// Methods that differ in nothing but their operation.
@@ -346,6 +371,166 @@ impl tensors::HostTensor for State {
 
     fn is_inf(&mut self, this: Handle, negative: bool, positive: bool) -> Answer {
         self.run(&Op::Test(Test::IsInf { negative, positive }), &[&this])
+    }
+
+    fn eye(&mut self, dtype: Dtype, rows: u32, columns: u32, diagonal: i64) -> Answer {
+        let (dtype, rows, columns) = (dtype_from_wit(dtype), rows as usize, columns as usize);
+        self.run(&Op::Order(Order::Eye { dtype, rows, columns, diagonal }), &[])
+    }
+
+    fn strided_slice(
+        &mut self,
+        this: Handle,
+        axes: Vec<i32>,
+        starts: Vec<i64>,
+        ends: Vec<i64>,
+        steps: Vec<i64>,
+    ) -> Answer {
+        let axes = wide(axes);
+        self.run(&Op::Move(Move::Strided { axes, starts, ends, steps }), &[&this])
+    }
+
+    fn split(
+        &mut self,
+        this: Handle,
+        axis: i32,
+        sizes: Vec<u32>,
+    ) -> Result<Vec<Handle>, HostError> {
+        let sizes = usizes(sizes);
+        self.run_many(&Op::Move(Move::Split { axis: axis.into(), sizes }), &[&this])
+    }
+
+    fn pad(
+        &mut self,
+        this: Handle,
+        mode: tensors::Padding,
+        begins: Vec<i64>,
+        ends: Vec<i64>,
+    ) -> Answer {
+        let mode = match mode {
+            tensors::Padding::Constant(value) => Pad::Constant(value),
+            tensors::Padding::Reflect => Pad::Reflect,
+            tensors::Padding::Edge => Pad::Edge,
+            tensors::Padding::Wrap => Pad::Wrap,
+        };
+        self.run(&Op::Move(Move::Pad { mode, begins, ends }), &[&this])
+    }
+
+    fn expand(&mut self, this: Handle, shape: Vec<u32>) -> Answer {
+        self.run(&Op::Move(Move::Expand { shape: usizes(shape) }), &[&this])
+    }
+
+    fn tile(&mut self, this: Handle, repeats: Vec<u32>) -> Answer {
+        self.run(&Op::Move(Move::Tile { repeats: usizes(repeats) }), &[&this])
+    }
+
+    fn triangle(&mut self, this: Handle, upper: bool, diagonal: i64) -> Answer {
+        self.run(&Op::Move(Move::Trilu { upper, diagonal }), &[&this])
+    }
+
+    fn gather_elements(&mut self, this: Handle, indices: Handle, axis: i32) -> Answer {
+        let op = Op::Index(Index::GatherElements { axis: axis.into() });
+        self.run(&op, &[&this, &indices])
+    }
+
+    fn gather_nd(&mut self, this: Handle, indices: Handle, batch_dims: u32) -> Answer {
+        let op = Op::Index(Index::GatherNd { batch_dims: batch_dims as usize });
+        self.run(&op, &[&this, &indices])
+    }
+
+    fn scatter_elements(
+        &mut self,
+        this: Handle,
+        indices: Handle,
+        updates: Handle,
+        axis: i32,
+        reduction: tensors::Scatter,
+    ) -> Answer {
+        let (axis, reduction) = (axis.into(), scatter(reduction));
+        let op = Op::Index(Index::ScatterElements { axis, reduction });
+        self.run(&op, &[&this, &indices, &updates])
+    }
+
+    fn scatter_nd(
+        &mut self,
+        this: Handle,
+        indices: Handle,
+        updates: Handle,
+        reduction: tensors::Scatter,
+    ) -> Answer {
+        let op = Op::Index(Index::ScatterNd { reduction: scatter(reduction) });
+        self.run(&op, &[&this, &indices, &updates])
+    }
+
+    fn one_hot(&mut self, this: Handle, values: Handle, axis: i32, depth: u32) -> Answer {
+        let (axis, depth) = (axis.into(), depth as usize);
+        self.run(&Op::Index(Index::OneHot { axis, depth }), &[&this, &values])
+    }
+
+    fn non_zero(&mut self, this: Handle) -> Answer {
+        let results = self.run_many(&Op::Index(Index::NonZero), &[&this])?;
+        let [columns, count] = pair(results)?;
+        let counted = self.tensor(&count)?.elements::<i64>().map(|count| count.first().copied());
+        let end = counted.ok().flatten().unwrap_or(0);
+        let cut = self.run(&Op::Slice { axis: 1, start: 0, end }, &[&columns]);
+        self.pull(columns)?;
+        self.pull(count)?;
+        cut
+    }
+
+    fn argmin(&mut self, this: Handle, axis: i32, keep_dims: bool) -> Answer {
+        let axis = axis.into();
+        let op = Order::Arg { smallest: true, last: false, axis, keep_dims };
+        self.run(&Op::Order(op), &[&this])
+    }
+
+    fn top_k(
+        &mut self,
+        this: Handle,
+        k: u32,
+        axis: i32,
+        largest: bool,
+    ) -> Result<(Handle, Handle), HostError> {
+        let op = Order::TopK { axis: axis.into(), k: k as usize, largest };
+        let [values, indices] = pair(self.run_many(&Op::Order(op), &[&this])?)?;
+        Ok((values, indices))
+    }
+
+    fn cumsum(&mut self, this: Handle, axis: i32, exclusive: bool, reverse: bool) -> Answer {
+        let axis = axis.into();
+        self.run(&Op::Order(Order::CumSum { axis, exclusive, reverse }), &[&this])
+    }
+
+    fn variance(
+        &mut self,
+        this: Handle,
+        axes: Vec<i32>,
+        keep_dims: bool,
+        correction: u32,
+    ) -> Answer {
+        let (axes, correction) = (wide(axes), correction as usize);
+        let op = Order::Variance { axes, keep_dims, correction, root: false };
+        self.run(&Op::Order(op), &[&this])
+    }
+
+    fn standard_deviation(
+        &mut self,
+        this: Handle,
+        axes: Vec<i32>,
+        keep_dims: bool,
+        correction: u32,
+    ) -> Answer {
+        let (axes, correction) = (wide(axes), correction as usize);
+        let op = Order::Variance { axes, keep_dims, correction, root: true };
+        self.run(&Op::Order(op), &[&this])
+    }
+
+    fn any(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.run(&Op::Order(Order::Any { axes: wide(axes), keep_dims }), &[&this])
+    }
+
+    fn all(&mut self, this: Handle, axes: Vec<i32>, keep_dims: bool) -> Answer {
+        self.run(&Op::Order(Order::All { axes: wide(axes), keep_dims }), &[&this])
     }
 
     fn add_scalar(&mut self, this: Handle, value: f64) -> Answer {

@@ -25,9 +25,14 @@ impl From<OpError> for Error {
     }
 }
 
-fn run(op: Op, inputs: &[&Handle]) -> Result<Handle> {
+pub(super) fn run(op: Op, inputs: &[&Handle]) -> Result<Handle> {
     let tensors: Vec<&Tensor> = inputs.iter().map(|handle| &handle.0).collect();
     Ok(Handle(CPU.run_one(&op, &tensors, &Run::new())?))
+}
+
+pub(super) fn run_many(op: Op, inputs: &[&Handle]) -> Result<Vec<Handle>> {
+    let tensors: Vec<&Tensor> = inputs.iter().map(|handle| &handle.0).collect();
+    Ok(CPU.run(&op, &tensors, &Run::new())?.into_iter().map(Handle).collect())
 }
 
 pub(super) fn sizes(shape: &[u32]) -> Vec<usize> {
