@@ -43,6 +43,7 @@ mod assets;
 mod error;
 mod graph;
 mod host;
+pub mod layers;
 pub mod log;
 mod model;
 mod named;

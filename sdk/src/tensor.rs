@@ -3,6 +3,7 @@
 mod arithmetic;
 mod arrays;
 mod functions;
+mod layers;
 mod logic;
 mod matrix;
 mod reduce;

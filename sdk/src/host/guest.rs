@@ -6,6 +6,7 @@ pub mod bindings;
 mod convert;
 mod export;
 pub(crate) mod training;
+pub(crate) mod layers;
 
 use bindings::innkeeper::model::{assets, types};
 

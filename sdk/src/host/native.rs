@@ -4,6 +4,7 @@ pub(crate) mod arrays;
 mod assets;
 mod graph;
 mod handle;
+pub(crate) mod layers;
 
 pub(crate) use assets::Assets;
 pub(crate) use graph::Graph;

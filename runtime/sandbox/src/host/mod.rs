@@ -2,6 +2,7 @@
 
 mod context;
 mod graph;
+mod layers;
 mod limiter;
 mod nn;
 mod tensors;

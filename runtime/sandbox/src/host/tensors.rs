@@ -116,6 +116,7 @@ fn stops_in_time(op: &Op, operands: &[(DType, &Shape)]) -> bool {
         Op::MatMul | Op::Linear { .. } => operands.iter().all(|(dtype, _)| *dtype == DType::Fp32),
         Op::Binary(_) | Op::Scalar { .. } | Op::Compare(_) | Op::Select => true,
         Op::Unary(_) | Op::Curve(_) | Op::Test(_) => true,
+        Op::Norm(_) | Op::Attention(_) | Op::Conv(_) | Op::Pool(_) => true,
         _ => false,
     }
 }
