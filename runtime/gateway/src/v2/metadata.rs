@@ -12,6 +12,7 @@ use crate::reply::{Reply, json};
 /// What is served of the protocol's extensions.
 const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 /// The protocol's `<project>_<format>`.
+/// What a model is shown as that says nothing else of itself.
 const PLATFORM: &str = "wasm_component";
 
 #[derive(Serialize)]
@@ -58,11 +59,12 @@ pub(crate) fn models(predictor: &Predictor, caller: &Caller, owner: &str) -> Rep
 pub(crate) fn model(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Failure> {
     let deployment = endpoint.resolve(slot)?;
     let signature = &deployment.signature;
+    let platform = signature.properties.iter().find(|(key, _)| key == "platform");
     let properties = signature.properties.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
     Ok(json(&Model {
         name: endpoint.key.name.as_str(),
         versions: endpoint.versions.iter().map(|version| version.version.as_str()).collect(),
-        platform: PLATFORM,
+        platform: platform.map_or(PLATFORM, |(_, platform)| platform.as_str()),
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
         properties: properties.collect(),
