@@ -6,9 +6,13 @@
 #[cfg(target_family = "wasm")]
 pub mod guest;
 #[cfg(target_family = "wasm")]
-pub(crate) use guest::{Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training};
+pub(crate) use guest::{
+    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training,
+};
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod native;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use native::{Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training};
+pub(crate) use native::{
+    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training,
+};

@@ -22,5 +22,5 @@ mod connections;
 mod durability;
 mod hostile;
 mod limits;
-mod training;
 mod networks;
+mod training;

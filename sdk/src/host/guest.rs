@@ -5,8 +5,8 @@ pub(crate) mod arrays;
 pub mod bindings;
 mod convert;
 mod export;
-pub(crate) mod training;
 pub(crate) mod layers;
+pub(crate) mod training;
 
 use bindings::innkeeper::model::{assets, types};
 
