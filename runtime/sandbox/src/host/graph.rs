@@ -57,11 +57,13 @@ impl From<NetworkError> for Problem {
 
 impl From<Problem> for HostError {
     fn from(problem: Problem) -> HostError {
+        if matches!(problem, Problem::Stopped(_)) {
+            return HostError::interrupted();
+        }
         HostError::Told(match problem {
             Problem::Argument(text) | Problem::Encoding(text) => Error::InvalidArgument(text),
             Problem::NotFound(text) => Error::NotFound(text),
             Problem::Unsupported(text) => Error::Unsupported(text),
-            // The next tick of the epoch ends a guest that was stopped.
             Problem::TooLarge(text) | Problem::Stopped(text) => Error::ResourceExhausted(text),
         })
     }

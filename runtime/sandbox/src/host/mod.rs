@@ -78,6 +78,11 @@ impl HostError {
         HostError::Told(Error::InvalidArgument(text.into()))
     }
 
+    /// The call has to end: the guest is stopped as the next tick of the epoch would do it.
+    pub(crate) fn interrupted() -> HostError {
+        HostError::Stopped(Trap::Interrupt.into())
+    }
+
     pub(crate) fn not_found(text: impl Into<String>) -> HostError {
         HostError::Told(Error::NotFound(text.into()))
     }
@@ -91,12 +96,11 @@ impl From<ResourceTableError> for HostError {
 
 impl From<OpError> for HostError {
     fn from(error: OpError) -> HostError {
-        HostError::Told(match error {
-            OpError::InvalidArgument(text) => Error::InvalidArgument(text),
-            OpError::Unsupported(text) => Error::Unsupported(text),
-            // The next tick of the epoch ends the guest.
-            OpError::Stopped => Error::ResourceExhausted(error.to_string()),
-        })
+        match error {
+            OpError::InvalidArgument(text) => HostError::Told(Error::InvalidArgument(text)),
+            OpError::Unsupported(text) => HostError::Told(Error::Unsupported(text)),
+            OpError::Stopped => HostError::interrupted(),
+        }
     }
 }
 
@@ -271,6 +275,11 @@ impl State {
 
     /// What an error that the guest answered means to whoever asked.
     pub(crate) fn answered(&self, error: Error) -> GuestError {
+        // A guest that gives up because the host stopped what it asked for does not say so.
+        let late = self.stop()() && !matches!(error, Error::InvalidArgument(_));
+        if late {
+            return self.explain(&Trap::Interrupt.into());
+        }
         match error {
             Error::InvalidArgument(text) => GuestError::Refused(shortened(text)),
             Error::ResourceExhausted(text) => {
