@@ -8,6 +8,7 @@ use innkeeper_tensor::{DType, Mismatch, Named, Shape, Signature, Tensor, TensorS
 use crate::budget::Budget;
 use crate::build::{self, OutputInfo};
 use crate::error::{Fail, GraphError};
+use crate::fuse::{self, Derived};
 use crate::ir::Program;
 use crate::machine::{Engine, Info, Machine, Val};
 use crate::plan::Plan;
@@ -21,6 +22,7 @@ pub struct Graph {
     signature: Signature,
     opset: i64,
     limits: LoadLimits,
+    derived: Derived,
     /// The latest used last.
     plans: Mutex<Vec<Cached>>,
 }
@@ -62,6 +64,7 @@ impl Graph {
             signature: Signature { inputs: built.inputs, ..Signature::default() },
             opset: built.opset,
             limits: limits.clone(),
+            derived: Derived::default(),
             plans: Mutex::default(),
         };
         fold::fold(&mut graph.program, graph.values, limits);
@@ -100,7 +103,7 @@ impl Graph {
             Planned::Plan(plan) => plan.own_bytes,
             Planned::NodeByNode => 0,
         });
-        weights.chain(plans).sum()
+        weights.chain(plans).sum::<usize>() + self.derived.byte_length()
     }
 
     /// The outputs of these names, or all in the file's order, for these inputs.
@@ -241,7 +244,7 @@ impl Graph {
             Err(GraphError::NeedsValue) => return Ok((Planned::NodeByNode, Vec::new())),
             other => other?,
         }
-        let outputs = key
+        let mut outputs = key
             .wanted
             .iter()
             .filter_map(|&index| self.program.outputs.get(index))
@@ -250,7 +253,9 @@ impl Graph {
         let found = |&val: &Val| (machine.dtype(val), machine.dims(val).to_vec());
         let found = outputs.iter().map(found).collect();
         let steps = std::mem::take(&mut machine.steps);
-        Ok((Planned::Plan(Plan::new(&machine.values, steps, &inputs, &outputs)), found))
+        let mut values = std::mem::take(&mut machine.values);
+        let steps = fuse::fuse(&mut values, steps, &mut outputs, &self.derived);
+        Ok((Planned::Plan(Plan::new(&values, steps, &inputs, &outputs)), found))
     }
 
     fn node_by_node(

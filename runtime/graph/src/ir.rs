@@ -63,7 +63,6 @@ impl Node {
         invalid(format_args!("attribute {name:?} is of another type than the operator has it"))
     }
 
-    #[expect(dead_code, reason = "for operators to come")]
     pub(crate) fn has(&self, name: &str) -> bool {
         self.attributes.contains_key(name)
     }

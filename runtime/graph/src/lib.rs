@@ -28,6 +28,7 @@ mod machine;
 
 mod fold;
 
+mod fuse;
 mod plan;
 
 mod budget;

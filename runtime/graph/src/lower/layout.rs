@@ -1,7 +1,8 @@
 //! Operators that move elements.
 
-use innkeeper_kernels::Op;
+use innkeeper_kernels::{Depth, Move, Op, Pad};
 
+use super::create::sizes;
 use super::{Lower, Lowered, all, axes, axis, ints_at, operand, optional, reshape};
 use crate::error::{Fail, invalid};
 use crate::ir::Node;
@@ -17,6 +18,14 @@ pub(super) fn find(op_type: &str) -> Option<Lower> {
         "Concat" => concat,
         "Gather" => gather,
         "Slice" => slice,
+        "Split" => split,
+        "Pad" => pad,
+        "Expand" => expand,
+        "Tile" => tile,
+        "Trilu" => trilu,
+        "DepthToSpace" => depth_to_space,
+        "SpaceToDepth" => space_to_depth,
+        "ReverseSequence" => reverse_sequence,
         _ => return None,
     })
 }
@@ -134,10 +143,114 @@ fn slice(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
         return Err(invalid("starts, ends, axes and steps must be equally many"));
     }
     if steps.iter().any(|&step| step != 1) {
-        return Err(Fail::Unsupported("steps other than 1".into()));
+        let op = Move::Strided { axes: list, starts, ends, steps };
+        return Ok(vec![m.emit(Op::Move(op), &[x])?]);
     }
     for ((&start, &end), &axis) in starts.iter().zip(&ends).zip(&list) {
         x = m.emit(Op::Slice { axis, start, end }, &[x])?;
     }
     Ok(vec![x])
+}
+
+fn split(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let at = axis(node.int("axis", 0)?, m.rank(x))?;
+    let size = m.dims(x)[at];
+    let sizes = match ints_at(m, node, inputs, 1, "split")? {
+        Some(list) => list
+            .iter()
+            .map(|&part| {
+                usize::try_from(part).map_err(|_| invalid(format_args!("a part's size is {part}")))
+            })
+            .collect::<Result<_, _>>()?,
+        None => {
+            let count = node.int("num_outputs", node.outputs.len() as i64)?.max(1) as usize;
+            if count > node.outputs.len() {
+                return Err(invalid("num_outputs is more than there are results"));
+            }
+            // The last part is the smaller one.
+            let part = size.div_ceil(count);
+            (0..count).map(|i| part.min(size.saturating_sub(i * part))).collect()
+        }
+    };
+    m.emit_all(Op::Move(Move::Split { axis: at as i64, sizes }), &[x])
+}
+
+fn pad(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let rank = m.rank(x);
+    let pads = ints_at(m, node, inputs, 1, "pads")?.ok_or_else(|| invalid("pads are missing"))?;
+    let along = match optional(inputs, 3) {
+        Some(list) => axes(&m.ints(list)?, rank)?,
+        None => (0..rank).collect(),
+    };
+    if pads.len() != 2 * along.len() {
+        return Err(invalid(format_args!("{} pads for {} dimensions", pads.len(), along.len())));
+    }
+    let (mut begins, mut ends) = (vec![0; rank], vec![0; rank]);
+    for (i, &at) in along.iter().enumerate() {
+        (begins[at], ends[at]) = (pads[i], pads[i + along.len()]);
+    }
+    let mode = match node.text("mode", "constant")? {
+        "constant" => Pad::Constant(match optional(inputs, 2) {
+            Some(value) => m.one_number(value)?,
+            None => f64::from(node.float("value", 0.0)?),
+        }),
+        "reflect" => Pad::Reflect,
+        "edge" => Pad::Edge,
+        "wrap" => Pad::Wrap,
+        other => return Err(invalid(format_args!("mode is {other:?}"))),
+    };
+    Ok(vec![m.emit(Op::Move(Move::Pad { mode, begins, ends }), &[x])?])
+}
+
+fn expand(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let (x, shape) = (operand(inputs, 0)?, operand(inputs, 1)?);
+    let shape = sizes(m, shape)?;
+    // Every size is there already, or is 1.
+    let rank = m.rank(x);
+    let whole = shape.len() <= rank
+        && shape.iter().rev().zip(m.dims(x).iter().rev()).all(|(a, b)| *a == 1 || a == b);
+    if whole {
+        return Ok(vec![x]);
+    }
+    Ok(vec![m.emit(Op::Move(Move::Expand { shape }), &[x])?])
+}
+
+fn tile(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let (x, repeats) = (operand(inputs, 0)?, sizes(m, operand(inputs, 1)?)?);
+    Ok(vec![m.emit(Op::Move(Move::Tile { repeats }), &[x])?])
+}
+
+fn trilu(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let diagonal = optional(inputs, 1).map_or(Ok(0), |k| m.one_int(k))?;
+    let op = Move::Trilu { upper: node.flag("upper", true)?, diagonal };
+    Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?])?])
+}
+
+fn block(node: &Node) -> Result<usize, Fail> {
+    usize::try_from(node.int("blocksize", 0)?).map_err(|_| invalid("blocksize must be 1 or more"))
+}
+
+fn depth_to_space(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let order = match node.text("mode", "DCR")? {
+        "DCR" => Depth::DepthColumnRow,
+        "CRD" => Depth::ColumnRowDepth,
+        other => return Err(invalid(format_args!("mode is {other:?}"))),
+    };
+    let op = Move::DepthToSpace { block: block(node)?, order };
+    Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?])?])
+}
+
+fn space_to_depth(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let op = Move::SpaceToDepth { block: block(node)? };
+    Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?])?])
+}
+
+fn reverse_sequence(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let op = Move::ReverseSequence {
+        batch_axis: node.int("batch_axis", 1)?,
+        time_axis: node.int("time_axis", 0)?,
+    };
+    Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?, operand(inputs, 1)?])?])
 }

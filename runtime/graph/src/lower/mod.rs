@@ -4,13 +4,16 @@
 //! operand's elements where ONNX gives as a tensor what the kernels have as an attribute, such as the shape of a
 //! Reshape.
 
+mod attention;
 mod control;
 mod create;
 mod elementwise;
+mod index;
 mod layout;
 mod norm;
 mod product;
 mod reduce;
+mod window;
 
 use innkeeper_kernels::Op;
 use innkeeper_tensor::DType;
@@ -26,7 +29,7 @@ pub(crate) type Lower = fn(&mut Machine<'_>, &Node, &[Option<Val>]) -> Lowered;
 pub(crate) type Lowered = Result<Vec<Val>, Fail>;
 
 /// The newest version of ONNX's operators that was looked at.
-pub(crate) const OPSET_MAX: i64 = 27;
+pub(crate) const OPSET_MAX: i64 = 28;
 
 /// The function that lowers an operator.
 ///
@@ -42,6 +45,9 @@ pub(crate) fn find(domain: &str, op_type: &str) -> Result<Lower, String> {
             product::find,
             norm::find,
             control::find,
+            index::find,
+            window::find,
+            attention::find,
         ],
         _ => &[],
     };

@@ -1,9 +1,10 @@
 //! Operators that work over dimensions.
 
-use innkeeper_kernels::{Binary, Op, Reduce, Unary};
+use innkeeper_kernels::{Binary, Op, Order, Reduce, Unary};
+use innkeeper_tensor::DType;
 
 use super::{Lower, Lowered, axes, ints_at, operand, reshape, scalar};
-use crate::error::{Fail, invalid};
+use crate::error::Fail;
 use crate::ir::Node;
 use crate::machine::{Machine, Val};
 
@@ -11,9 +12,7 @@ pub(super) fn find(op_type: &str) -> Option<Lower> {
     Some(match op_type {
         "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSumSquare" | "ReduceL1"
         | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" => reduce,
-        "ArgMax" => arg,
         "Softmax" | "LogSoftmax" => softmax,
-        "GlobalAveragePool" | "GlobalMaxPool" => global,
         _ => return None,
     })
 }
@@ -30,8 +29,7 @@ fn reduce(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let result = match node.op_type.as_str() {
         "ReduceSum" => m.emit(over(Reduce::Sum), &[x])?,
         "ReduceMean" => m.emit(over(Reduce::Mean), &[x])?,
-        "ReduceMax" => m.emit(over(Reduce::Max), &[x])?,
-        "ReduceMin" => m.emit(over(Reduce::Min), &[x])?,
+        "ReduceMax" | "ReduceMin" => extreme(m, node, x, &axes, keep_dims)?,
         "ReduceL1" => {
             let x = m.emit(Op::Unary(Unary::Abs), &[x])?;
             m.emit(over(Reduce::Sum), &[x])?
@@ -51,6 +49,34 @@ fn reduce(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
         }
     };
     Ok(vec![result])
+}
+
+/// The largest or smallest; of no elements the lowest or highest there is.
+fn extreme(
+    m: &mut Machine<'_>,
+    node: &Node,
+    x: Val,
+    axes: &[i64],
+    keep_dims: bool,
+) -> Result<Val, Fail> {
+    let axes = axes.to_vec();
+    let largest = node.op_type == "ReduceMax";
+    if m.dtype(x) == DType::Bool {
+        let op = match largest {
+            true => Order::Any { axes, keep_dims },
+            false => Order::All { axes, keep_dims },
+        };
+        return m.emit(Op::Order(op), &[x]);
+    }
+    if m.shape(x).elements() == 0 && m.dtype(x).is_float() {
+        // The sum of nothing has the shape that is wanted.
+        let sum = m.emit(Op::Reduce { op: Reduce::Sum, axes, keep_dims }, &[x])?;
+        let value = if largest { f64::NEG_INFINITY } else { f64::INFINITY };
+        let end = scalar(m, m.dtype(x), value)?;
+        return m.emit(Op::Binary(Binary::Add), &[sum, end]);
+    }
+    let op = if largest { Reduce::Max } else { Reduce::Min };
+    m.emit(Op::Reduce { op, axes, keep_dims }, &[x])
 }
 
 /// Over no axes: only what is done to each element.
@@ -90,14 +116,6 @@ fn log_sum_exp(m: &mut Machine<'_>, x: Val, axes: &[i64], keep_dims: bool) -> Re
     reshape(m, result, &dims)
 }
 
-fn arg(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let (axis, keep_dims) = (node.int("axis", 0)?, node.flag("keepdims", true)?);
-    if node.flag("select_last_index", false)? {
-        return Err(Fail::Unsupported("select_last_index = 1".into()));
-    }
-    Ok(vec![m.emit(Op::ArgMax { axis, keep_dims }, &[operand(inputs, 0)?])?])
-}
-
 fn softmax(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let x = operand(inputs, 0)?;
     let op = |axis| match node.op_type.as_str() {
@@ -118,14 +136,4 @@ fn softmax(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered 
     let flat = reshape(m, x, &[before.iter().product(), after.iter().product()])?;
     let result = m.emit(op(-1), &[flat])?;
     Ok(vec![reshape(m, result, &dims)?])
-}
-
-fn global(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let x = operand(inputs, 0)?;
-    if m.rank(x) < 3 {
-        return Err(invalid("wants batch, channels and at least one more dimension"));
-    }
-    let axes = (2..m.rank(x) as i64).collect();
-    let op = if node.op_type == "GlobalMaxPool" { Reduce::Max } else { Reduce::Mean };
-    Ok(vec![m.emit(Op::Reduce { op, axes, keep_dims: true }, &[x])?])
 }
