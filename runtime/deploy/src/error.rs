@@ -82,7 +82,7 @@ pub enum DeployError {
         /// Which asset.
         name: String,
         /// What is wrong with it.
-        source: NetworkError,
+        source: Box<NetworkError>,
     },
     /// The owner's assets in memory leave no room for this one.
     #[error(

@@ -177,7 +177,7 @@ impl Stock {
         let weight_bytes_max = owner.memory.max();
         let load = async {
             let loaded = blocking(move || Network::load(&bytes, weight_bytes_max)).await?;
-            loaded.map_err(|source| DeployError::Network { name, source })
+            loaded.map_err(|source| DeployError::Network { name, source: Box::new(source) })
         };
         self.networks.get(asset.digest, load).await.map(Some)
     }
