@@ -9,6 +9,9 @@ use super::{COLUMNS_MAX, Kernel, Tile};
 pub(super) static VNNI: Kernel = Kernel { rows_max: 12, columns: 32, wide: false, tile: vnni };
 pub(super) static AVX2: Kernel = Kernel { rows_max: 6, columns: 8, wide: true, tile: avx2 };
 
+/// How many bytes ahead b is fetched where there are enough rows to hide that.
+const AHEAD: usize = 1024;
+
 macro_rules! by_rows {
     ($name:ident, $of:ident, $($rows:literal)*) => {
         /// # Safety
@@ -37,6 +40,12 @@ unsafe fn vnni_rows<const ROWS: usize>(tile: &Tile) {
     for _ in 0..quads {
         // SAFETY: a group of the panel is 128 bytes, and of each row of a 4; there are `quads` of both.
         unsafe {
+            if ROWS > 4 {
+                // What is fetched ahead need not exist.
+                let ahead = b.wrapping_add(AHEAD);
+                _mm_prefetch::<_MM_HINT_T0>(ahead);
+                _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(64));
+            }
             let columns = [_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast())];
             for (row, sums) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_epi32(a.add(row * row_a).cast::<i32>().read_unaligned());
