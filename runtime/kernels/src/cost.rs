@@ -131,7 +131,7 @@ impl Op {
         let depth = inputs.first().and_then(|(_, x)| x.dims().last().copied()).unwrap_or(1) as u64;
         let work = match quant {
             Quant::MatMul { .. } => written.saturating_mul(depth),
-            Quant::Linear8 { activation, .. } => {
+            Quant::Linear8 { activation, .. } | Quant::Linear4 { activation, .. } => {
                 written.saturating_mul(depth.saturating_add(activation.cost()))
             }
             _ => 0,

@@ -1,12 +1,13 @@
 //! Matrix products.
 
-use innkeeper_tensor::{DType, Shape, Tensor};
+use half::slice::HalfFloatSliceExt;
+use innkeeper_tensor::{DType, Shape, Tensor, bf16, f16};
 
 use crate::cpu::activation;
 use crate::cpu::dispatch::refused;
 use crate::cpu::gemm::{Matrices, Real, gemm};
 use crate::cpu::memory::{elements, tensor};
-use crate::cpu::product::{Product, Right};
+use crate::cpu::product::{Halves, Product, Right};
 use crate::cpu::rows;
 use crate::cpu::walk::Walk;
 use crate::infer::matmul as shapes;
@@ -31,8 +32,68 @@ pub(super) fn matmul(run: &Run<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Op
             batched(run, &sizes, a, b, &mut out)?;
             tensor(a.dtype(), sizes.shape, out)
         }
+        half @ (DType::Fp16 | DType::Bf16) => {
+            let [a, b] = [widened(a, run)?, widened(b, run)?];
+            let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+            batched(run, &sizes, &a, &b, &mut out)?;
+            run.recycle(a);
+            run.recycle(b);
+            narrowed(half, sizes.shape, out, run)
+        }
         other => Err(refused(other)),
     }
+}
+
+/// 16-bit floats as FP32.
+fn widened(x: &Tensor, run: &Run<'_>) -> Result<Tensor, OpError> {
+    let mut out = run.scratch::<f32>(x.shape().elements())?;
+    match x.dtype() {
+        DType::Fp16 => elements::<f16>(x)?.convert_to_f32_slice(&mut out),
+        _ => elements::<bf16>(x)?.convert_to_f32_slice(&mut out),
+    }
+    tensor(DType::Fp32, x.shape().clone(), out)
+}
+
+/// FP32 as 16-bit floats, rounded to nearest, ties to even.
+fn narrowed(dtype: DType, shape: Shape, from: Vec<f32>, run: &Run<'_>) -> Result<Tensor, OpError> {
+    let result = if dtype == DType::Fp16 {
+        let mut out = run.scratch::<f16>(from.len())?;
+        out.convert_from_f32_slice(&from);
+        tensor(dtype, shape, out)
+    } else {
+        let mut out = run.scratch::<bf16>(from.len())?;
+        out.convert_from_f32_slice(&from);
+        tensor(dtype, shape, out)
+    };
+    run.give(from);
+    result
+}
+
+/// A linear layer whose operands and result are 16-bit floats: sums are FP32, and results rounded once.
+fn half_linear(
+    run: &Run<'_>,
+    sizes: &Sizes,
+    [x, weight]: [&Tensor; 2],
+    (bias, residual): Added<'_>,
+    activation: Activation,
+) -> Result<Tensor, OpError> {
+    let &Sizes { m, k, n, .. } = sizes;
+    let from = widened(x, run)?;
+    let wide = |operand: Option<&Tensor>| operand.map(|it| widened(it, run)).transpose();
+    let (bias, residual) = (wide(bias)?, wide(residual)?);
+    let (a, right) = (elements::<f32>(&from)?, Halves::of(weight, [n, k], run.isa())?);
+    let bias = bias.as_ref().map(elements::<f32>).transpose()?;
+    let residual = residual.as_ref().map(elements::<f32>).transpose()?;
+    let b = Right { k, n, elements: &[], transposed: true };
+    let product = Product {
+        bias: bias.as_deref(),
+        residual: residual.as_deref(),
+        activation,
+        ..Product::plain(m, &a, b)
+    };
+    let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+    product.run_coded(&right, run, &mut out)?;
+    narrowed(x.dtype(), sizes.shape.clone(), out, run)
 }
 
 /// What is added to a product before its activation: bias and residual.
@@ -69,6 +130,7 @@ pub(super) fn linear(
             tensor(x.dtype(), sizes.shape, out)
         }
         DType::Fp32 => plain_linear::<f32>(run, &sizes, [x, weight], added, activation),
+        DType::Fp16 | DType::Bf16 => half_linear(run, &sizes, [x, weight], added, activation),
         DType::Fp64 => plain_linear::<f64>(run, &sizes, [x, weight], added, activation),
         other => Err(refused(other)),
     }

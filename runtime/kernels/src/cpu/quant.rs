@@ -6,6 +6,7 @@ use crate::cpu::activation;
 use crate::cpu::bytes::{Left, Plain, Right, multiply};
 use crate::cpu::dispatch::refused;
 use crate::cpu::memory::{elements, tensor};
+use crate::cpu::product::{self, Nibbles, Product};
 use crate::infer::{axes, matmul, quant as infer};
 use crate::{Activation, OpError, Quant, Run};
 
@@ -37,6 +38,13 @@ pub(super) fn quant(
             let added = matmul::added(rest.iter().copied(), bias, residual);
             one(linear8(&sizes, [x, weight, scales], added, activation, run))
         }
+        (Quant::Linear4 { group, bias, residual, activation }, [x, weight, scales, rest @ ..]) => {
+            let shapes: Vec<_> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
+            let sizes = infer::linear4(quant.name(), &shapes, group, bias, residual)?;
+            let added = matmul::added(rest.iter().copied(), bias, residual);
+            one(linear4(&sizes, [x, weight, scales], group, added, activation, run))
+        }
+        (Quant::Weight4 { group }, [weight]) => weight4(results, weight, group, run),
         (Quant::Weight8, [weight]) => weight8(results, weight, run),
         _ => Err(OpError::InvalidArgument(format!("{}: wrong number of operands", quant.name()))),
     }
@@ -335,4 +343,60 @@ fn weight8(
         Ok(())
     })?;
     Ok(vec![tensor(of_q, q, out)?, tensor(of_scales, scales, of_rows)?])
+}
+
+fn linear4(
+    sizes: &matmul::Product,
+    [x, weight, scales]: [&Tensor; 3],
+    group: usize,
+    (bias, residual): (Option<&Tensor>, Option<&Tensor>),
+    activation: Activation,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
+    let &matmul::Product { m, k, n, .. } = sizes;
+    let from = elements::<f32>(x)?;
+    let bias = bias.map(elements::<f32>).transpose()?;
+    let residual = residual.map(elements::<f32>).transpose()?;
+    let right = Nibbles::of(weight, scales, [n, k], group, run.isa())?;
+    let b = product::Right { k, n, elements: &[], transposed: true };
+    let product = Product {
+        bias: bias.as_deref(),
+        residual: residual.as_deref(),
+        activation,
+        ..Product::plain(m, &from, b)
+    };
+    let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+    product.run_coded(&right, run, &mut out)?;
+    tensor(DType::Fp32, sizes.shape.clone(), out)
+}
+
+fn weight4(
+    results: Vec<(DType, Shape)>,
+    weight: &Tensor,
+    group: usize,
+    run: &Run<'_>,
+) -> Result<Vec<Tensor>, OpError> {
+    let from = elements::<f32>(weight)?;
+    let [(of_q, q), (of_scales, scales)] = <[_; 2]>::try_from(results)
+        .map_err(|_| OpError::InvalidArgument("quantize-weight-int4 has two results".into()))?;
+    let scale_of = |group: &[f32]| {
+        let far = group.iter().fold(0f32, |far, &x| if x.abs() > far.abs() { x } else { far });
+        if far == 0.0 { 1.0 } else { far / -8.0 }
+    };
+    let of_groups: Vec<f32> = from.chunks_exact(group).map(scale_of).collect();
+    let mut out = run.scratch::<u8>(from.len() / 2)?;
+    run.pieces(&mut out, group / 2 * 256, |piece, out| {
+        for (index, out) in out.chunks_exact_mut(group / 2).enumerate() {
+            let at = piece * 256 + index;
+            let pairs = from[at * group..][..group].as_chunks::<2>().0;
+            for (out, pair) in out.iter_mut().zip(pairs) {
+                let [low, high] = pair.map(|x| {
+                    (nearest((x / of_groups[at]).clamp(-16.0, 16.0)) + 8).clamp(0, 15) as u8
+                });
+                *out = low | high << 4;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(vec![tensor(of_q, q, out)?, tensor(of_scales, scales, of_groups)?])
 }

@@ -108,7 +108,7 @@ impl Op {
                 axes::axis(op, *axis, x.rank())?;
                 Ok(x.clone())
             }),
-            Op::MatMul => two(op, inputs, Class::Float, |op, a, b| {
+            Op::MatMul => two(op, inputs, Class::Floating, |op, a, b| {
                 matmul::matmul(op, a, b).map(|product| product.shape)
             }),
             Op::Linear { bias, residual, .. } => linear(op, inputs, *bias, *residual),
@@ -221,7 +221,7 @@ fn linear(
     for other in inputs {
         dtypes::same(op, x.0, other.0)?;
     }
-    Class::Float.check(op, x.0)?;
+    Class::Floating.check(op, x.0)?;
     let (bias, residual) = matmul::added(rest.iter().map(|operand| operand.1), bias, residual);
     Ok((x.0, matmul::linear(op, x.1, weight.1, bias, residual)?.shape))
 }

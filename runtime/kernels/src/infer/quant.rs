@@ -40,6 +40,19 @@ pub(crate) fn quant(quant: &Quant, inputs: &[Operand<'_>]) -> Result<Results, Op
         Quant::Linear8 { bias, residual, .. } => {
             Ok(vec![(DType::Fp32, linear8(op, inputs, bias, residual)?.shape)])
         }
+        Quant::Linear4 { group, bias, residual, .. } => {
+            Ok(vec![(DType::Fp32, linear4(op, inputs, group, bias, residual)?.shape)])
+        }
+        Quant::Weight4 { group } => {
+            let [(dtype, weight)] = operands(op, inputs)?;
+            wants(op, "weight", dtype, &[DType::Fp32])?;
+            let &[out, k] = weight.dims() else {
+                return Err(invalid(op, format_args!("weight must be [out,in], got {weight}")));
+            };
+            grouped(op, group, k)?;
+            let bytes = (DType::Uint8, result_shape(op, &[out, k / 2])?);
+            Ok(vec![bytes, (DType::Fp32, result_shape(op, &[out, k / group])?)])
+        }
         Quant::Weight8 => {
             let [(dtype, weight)] = operands(op, inputs)?;
             wants(op, "weight", dtype, &[DType::Fp32])?;
@@ -146,6 +159,54 @@ pub(crate) fn linear8(
         return Err(invalid(op, text));
     }
     Ok(product)
+}
+
+pub(crate) fn linear4(
+    op: &str,
+    inputs: &[Operand<'_>],
+    group: usize,
+    bias: bool,
+    residual: bool,
+) -> Result<matmul::Product, OpError> {
+    let wanted = 3 + usize::from(bias) + usize::from(residual);
+    let ([x, weight, scales, rest @ ..], true) = (inputs, inputs.len() == wanted) else {
+        return Err(invalid(op, format_args!("takes {wanted} operands, got {}", inputs.len())));
+    };
+    wants(op, "weight", weight.0, &[DType::Uint8])?;
+    for (name, operand) in [("x", x), ("scales", scales)]
+        .into_iter()
+        .chain(rest.iter().map(|added| ("bias and residual", added)))
+    {
+        wants(op, name, operand.0, &[DType::Fp32])?;
+    }
+    let (&[.., k], &[out, half]) = (x.1.dims(), weight.1.dims()) else {
+        let text =
+            format_args!("x must be [..,in] and weight [out,in/2], got {} and {}", x.1, weight.1);
+        return Err(invalid(op, text));
+    };
+    grouped(op, group, k)?;
+    if half != k / 2 {
+        let text = format_args!("weight must be [out,{}] for x {}, got {}", k / 2, x.1, weight.1);
+        return Err(invalid(op, text));
+    }
+    if scales.1.dims() != [out, k / group] {
+        let text = format_args!("scales must be [{out},{}], got {}", k / group, scales.1);
+        return Err(invalid(op, text));
+    }
+    let (bias, residual) = matmul::added(rest.iter().map(|operand| operand.1), bias, residual);
+    matmul::linear(op, x.1, &result_shape(op, &[out, k])?, bias, residual)
+}
+
+/// Whether rows of `k` can be in groups of this size.
+fn grouped(op: &str, group: usize, k: usize) -> Result<(), OpError> {
+    if ![16, 32, 64, 128, 256].contains(&group) {
+        let text = format_args!("groups must be of 16, 32, 64, 128 or 256, got {group}");
+        return Err(invalid(op, text));
+    }
+    if !k.is_multiple_of(group) {
+        return Err(invalid(op, format_args!("rows of {k} are not whole groups of {group}")));
+    }
+    Ok(())
 }
 
 fn wants(op: &str, name: &str, got: DType, wanted: &[DType]) -> Result<(), OpError> {

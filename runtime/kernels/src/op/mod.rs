@@ -151,10 +151,10 @@ pub enum Op {
     },
     /// a, b: the matrix product over the last two dimensions, the others broadcast: `[.., m, k]` by `[.., k, n]` gives
     /// `[.., m, n]`. A rank-1 a is a row, a rank-1 b a column, and that dimension is not in the result. With k = 0 the
-    /// result is 0. FP32, FP64. ONNX MatMul.
+    /// result is 0. FP32, FP64, and FP16 and BF16 with sums in FP32 that are rounded once. ONNX MatMul.
     MatMul,
     /// x `[.., in]`, weight `[out, in]`, with `bias` then `[out]`, with `residual` then one of the result's shape:
-    /// activation(x W^T + bias + residual), `[.., out]`. FP32, FP64. PyTorch's `linear`; ONNX Gemm with transB = 1.
+    /// activation(x W^T + bias + residual), `[.., out]`. Dtypes as for [`Op::MatMul`]. PyTorch's `linear`; ONNX Gemm with transB = 1.
     Linear {
         /// Whether an operand is added to every row.
         bias: bool,

@@ -50,6 +50,26 @@ pub enum Quant {
         /// What is done to each sum.
         activation: Activation,
     },
+    /// x (FP32 `[.., in]`), weight (UINT8 `[out, in / 2]`: two numbers in a byte, the even one in the low four bits),
+    /// scales (FP32 `[out, in / group]`), bias and residual as for [`Quant::Linear8`]: activation(x W^T + bias +
+    /// residual), FP32 `[.., out]`, where W is `(weight - 8) * scale` with a scale for each group of a row. x is not
+    /// quantised. ONNX Runtime's MatMulNBits of 4 bits without zero points has the same bytes.
+    Linear4 {
+        /// How many numbers of a row share a scale: 16, 32, 64, 128 or 256; they divide `in`.
+        group: usize,
+        /// Whether an operand is added to every row.
+        bias: bool,
+        /// Whether an operand is added element by element.
+        residual: bool,
+        /// What is done to each sum.
+        activation: Activation,
+    },
+    /// weight (FP32 `[out, in]`): UINT8 `[out, in / 2]` and scales (FP32 `[out, in / group]`) as [`Quant::Linear4`] takes
+    /// them: each group divided by an eighth of its number of the largest absolute value, negated, rounded to nearest.
+    Weight4 {
+        /// As in [`Quant::Linear4`].
+        group: usize,
+    },
     /// weight (FP32 `[out, in]`): INT8 of its shape and scales (FP32 `[out]`): each row divided by its largest absolute
     /// value / 127, rounded to nearest.
     Weight8,
@@ -63,7 +83,9 @@ impl Quant {
             Quant::Dequantize { .. } => "dequantize",
             Quant::MatMul { .. } => "matmul-integer",
             Quant::Linear8 { .. } => "linear-int8",
-            Quant::Weight8 => "quantize-weight",
+            Quant::Linear4 { .. } => "linear-int4",
+            Quant::Weight4 { .. } => "quantize-weight-int4",
+            Quant::Weight8 => "quantize-weight-int8",
         }
     }
 }

@@ -183,7 +183,7 @@ fn dtypes() {
         (Op::ArgMax { axis: 0, keep_dims: false }, 1, &NUMERIC),
         (Op::Softmax { axis: 0 }, 1, FLOAT),
         (Op::LogSoftmax { axis: 0 }, 1, FLOAT),
-        (Op::MatMul, 2, FLOAT),
+        (Op::MatMul, 2, FLOATS),
         (transpose(&[1, 0]), 1, &fixed),
         (Op::Slice { axis: 0, start: 0, end: 1 }, 1, &fixed),
         (Op::Concat { axis: 0 }, 2, &fixed),
@@ -204,7 +204,7 @@ fn dtypes() {
         check_dtype(&full(dtype, &[1]), &[], dtype != Bytes, dtype);
         let arange = Op::Arange { dtype, start: 0.0, step: 1.0, count: 1 };
         check_dtype(&arange, &[], NUMERIC.contains(&dtype), dtype);
-        check_dtype(&linear(false), &[&x, &x], FLOAT.contains(&dtype), dtype);
+        check_dtype(&linear(false), &[&x, &x], FLOATS.contains(&dtype), dtype);
     }
 }
 

@@ -134,6 +134,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases(60))]
+
+    /// Sums of 16-bit floats are FP32, and results are rounded once.
+    #[test]
+    fn products_of_halves(m in 1usize..60, k in 0usize..200, n in 1usize..70, brain: bool, residual: bool, bias: bool, seed: u64) {
+        let dtype = if brain { DType::Bf16 } else { DType::Fp16 };
+        let (x, w) = (tensor(dtype, &[m, k], seed), tensor(dtype, &[n, k], seed >> 1));
+        let (offset, past) = (tensor(dtype, &[n], seed >> 2), tensor(dtype, &[m, n], seed >> 3));
+        let [from, weight, b, r] = [&x, &w, &offset, &past].map(Array::of);
+        let sum = |at: &[usize]| -> f64 { (0..k).map(|p| from.at(&[at[0], p]) * weight.at(&[at[1], p])).sum() };
+        let expected = Array::from_fn(&[m, n], |at| {
+            sum(at) + if bias { b.data[at[1]] } else { 0.0 } + if residual { r.at(at) } else { 0.0 }
+        });
+        let mut operands: Vec<&Tensor> = vec![&x, &w];
+        operands.extend(bias.then_some(&offset));
+        operands.extend(residual.then_some(&past));
+        let tolerance = if brain { 0.004 } else { 0.0005 } + tolerance(DType::Fp32, k);
+        let op = Op::Linear { bias, residual, activation: Activation::None };
+        check_everywhere(&op, &operands, dtype, &expected, tolerance);
+
+        let turned: Vec<f64> = (0..k * n).map(|i| weight.data[i % n * k + i / n]).collect();
+        let turned = crate::values::of(dtype, &[k, n], &turned, false);
+        check_everywhere(&Op::MatMul, &[&x, &turned], dtype, &Array::from_fn(&[m, n], sum), tolerance);
+    }
+}
+
 #[test]
 fn infinities_and_nans_spread_only_where_they_belong() {
     let (inf, nan) = (f32::INFINITY, f32::NAN);

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::Product;
+use super::coded::Coded;
 use super::pack::{Line, Right, fill, transpose};
 use super::plan::share;
 use super::tile::{COLUMNS_MAX, Kernel, Tile};
@@ -26,6 +27,8 @@ pub(super) enum Source<'a> {
     Panels(&'a [f32]),
     /// From the matrix itself.
     Plain(Right<'a>),
+    /// Widened from fewer bits.
+    Coded(&'a dyn Coded),
 }
 
 /// A product that threads compute block by block.
@@ -83,7 +86,12 @@ impl<'a> Blocks<'a> {
             self.begin(&rows, &columns);
         }
         SCRATCH.with_borrow_mut(|scratch| {
-            let parts = k.div_ceil(DEPTH_MAX).max(1);
+            let depth_max = match self.source {
+                // What is widened for few rows should not leave the first cache.
+                Source::Coded(_) if rows.len() <= self.kernel.rows_max => DEPTH_MAX / 4,
+                _ => DEPTH_MAX,
+            };
+            let parts = k.div_ceil(depth_max).max(1);
             for part in 0..parts {
                 let depth = share(k, parts, part);
                 let adding = in_place || part > 0;
@@ -222,13 +230,19 @@ impl<'a> Blocks<'a> {
             Source::Plain(right) if !right.transposed && (panel + 1) * columns <= right.n => {
                 (right.elements[depth.start * right.n + panel * columns..].as_ptr(), right.n)
             }
-            Source::Plain(right) => {
+            source => {
                 let lines = depth.len() * columns / 16;
                 if scratch.len() < lines {
                     scratch.resize(lines, Line([0.0; 16]));
                 }
                 let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut scratch[..lines]);
-                fill(right, panel * columns, columns, depth.clone(), floats);
+                match source {
+                    Source::Plain(right) => {
+                        fill(right, panel * columns, columns, depth.clone(), floats);
+                    }
+                    Source::Coded(coded) => coded.fill(panel, depth.clone(), floats),
+                    Source::Panels(_) => {}
+                }
                 (floats.as_ptr(), columns)
             }
         }

@@ -5,6 +5,7 @@
 //! Multiplication" (2008).
 
 mod blocks;
+mod coded;
 mod pack;
 mod plan;
 mod portable;
@@ -12,15 +13,14 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::sync::Arc;
-
 use innkeeper_tensor::Tensor;
 
-use crate::cpu::Isa;
 use crate::{Activation, OpError, Run};
 use blocks::{Blocks, Source};
+use coded::Coded;
+pub(super) use coded::{Halves, Nibbles};
 pub(super) use pack::{Line, Right};
-use pack::{Packed, Panels, fill};
+use pack::{Panels, fill};
 pub(super) use plan::{Plan, share};
 use tile::kernel;
 
@@ -56,10 +56,9 @@ impl<'a> Product<'a> {
 
     /// Whether every slice is as long as the sizes say.
     fn fits(&self, out: &[f32]) -> bool {
-        let Right { k, n, elements, .. } = self.b;
+        let Right { k, n, .. } = self.b;
         let sum = self.m.checked_mul(n);
         self.m.checked_mul(k) == Some(self.a.len())
-            && k.checked_mul(n) == Some(elements.len())
             && sum == Some(out.len())
             && self.bias.is_none_or(|bias| bias.len() == n)
             && self.residual.is_none_or(|residual| Some(residual.len()) == sum)
@@ -67,12 +66,14 @@ impl<'a> Product<'a> {
 
     /// Writes every element of `out`, on all threads of `run`.
     pub(super) fn run(&self, run: &Run<'_>, out: &mut [f32]) -> Result<(), OpError> {
-        self.check(out)?;
+        let Right { k, n, elements, .. } = self.b;
+        self.check(k.checked_mul(n) == Some(elements.len()), out)?;
         if out.is_empty() {
             return Ok(());
         }
         let isa = run.isa();
-        if let Some(packed) = self.packed(isa) {
+        let kept = self.constant.filter(|_| k > 0).and_then(|it| Panels::kept(self.b, it, isa));
+        if let Some(packed) = kept {
             return self.multiply(run, Source::Panels(packed.floats()), out);
         }
         if self.m < PACKING_ROWS_MIN || self.b.k == 0 {
@@ -91,6 +92,17 @@ impl<'a> Product<'a> {
         Ok(())
     }
 
+    /// [`Product::run`] with a right side that is kept in fewer bits: its panels, while b says its sizes only.
+    pub(super) fn run_coded(
+        &self,
+        coded: &dyn Coded,
+        run: &Run<'_>,
+        out: &mut [f32],
+    ) -> Result<(), OpError> {
+        self.check(true, out)?;
+        if out.is_empty() { Ok(()) } else { self.multiply(run, Source::Coded(coded), out) }
+    }
+
     fn multiply(&self, run: &Run<'_>, source: Source<'_>, out: &mut [f32]) -> Result<(), OpError> {
         let kernel = kernel(run.isa());
         let plan =
@@ -103,33 +115,12 @@ impl<'a> Product<'a> {
         })
     }
 
-    fn check(&self, out: &[f32]) -> Result<(), OpError> {
-        if self.fits(out) {
+    fn check(&self, right_fits: bool, out: &[f32]) -> Result<(), OpError> {
+        if right_fits && self.fits(out) {
             return Ok(());
         }
         let (m, Right { k, n, .. }) = (self.m, self.b);
         let text = format!("a product of [{m},{k}] by [{k},{n}] does not fit its operands");
         Err(OpError::InvalidArgument(text))
-    }
-
-    /// The panels of a constant b, packed once.
-    fn packed(&self, isa: Isa) -> Option<Arc<Panels>> {
-        let (constant, right) = (self.constant?, self.b);
-        if right.k == 0 {
-            return None;
-        }
-        macro_rules! held {
-            ($columns:literal, $transposed:literal) => {{
-                let make =
-                    || Packed::<$columns, $transposed>(Panels::of(right, $columns).map(Arc::new));
-                constant.derived(make)?.0.clone()
-            }};
-        }
-        match (kernel(isa).columns, right.transposed) {
-            (32, true) => held!(32, true),
-            (32, false) => held!(32, false),
-            (16, true) => held!(16, true),
-            _ => held!(16, false),
-        }
     }
 }

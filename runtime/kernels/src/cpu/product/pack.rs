@@ -3,8 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use innkeeper_tensor::Derived;
+use innkeeper_tensor::{Derived, Tensor};
 
+use super::tile::kernel;
+use crate::cpu::Isa;
 use crate::memory::zeroed;
 
 /// As many floats as a cache line holds, aligned to one.
@@ -37,6 +39,27 @@ impl Panels {
             fill(right, panel * columns, columns, 0..right.k, out);
         }
         Some(Panels { lines })
+    }
+
+    /// The panels of `right`, which lies in `tensor`, kept with it where that is a constant. `None` when there is no
+    /// memory.
+    pub(super) fn kept(right: Right<'_>, tensor: &Tensor, isa: Isa) -> Option<Arc<Panels>> {
+        macro_rules! kept {
+            ($columns:literal, $transposed:literal) => {{
+                let make =
+                    || Packed::<$columns, $transposed>(Panels::of(right, $columns).map(Arc::new));
+                match tensor.derived(make) {
+                    Some(kept) => kept.0.clone(),
+                    None => make().0,
+                }
+            }};
+        }
+        match (kernel(isa).columns, right.transposed) {
+            (32, true) => kept!(32, true),
+            (32, false) => kept!(32, false),
+            (_, true) => kept!(16, true),
+            _ => kept!(16, false),
+        }
     }
 
     pub(super) fn floats(&self) -> &[f32] {
