@@ -295,7 +295,7 @@ fn unpacked(r: &Rewriter<'_>, index: usize) -> Option<(Attention, Vec<Val>)> {
         return None;
     }
     let [q, k, v, ..] = step.inputs[..] else { return None };
-    let width = |val: Val, heads: usize| Some(r.dims(val).get(2)?.checked_div(heads)?);
+    let width = |val: Val, heads: usize| r.dims(val).get(2)?.checked_div(heads);
     let d = width(q, op.heads)?;
     let alike = width(k, op.kv_heads)? == d && width(v, op.kv_heads)? == d;
     (alike && r.dims(q).get(..2) == r.dims(k).get(..2)).then(|| (op, step.inputs.clone()))

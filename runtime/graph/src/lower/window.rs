@@ -59,9 +59,9 @@ fn window(m: &Machine<'_>, node: &Node, x: Val, kernel: &[usize]) -> Result<Wind
         "SAME_LOWER" => false,
         other => return Err(invalid(format_args!("auto_pad is {other:?}"))),
     };
-    for at in 0..rank {
+    for (at, &kernel) in kernel.iter().enumerate() {
         let (size, stride) = (m.dims(x)[at + 2], window.strides[at]);
-        let reach = reach(kernel[at], window.dilations[at])?;
+        let reach = reach(kernel, window.dilations[at])?;
         let covered =
             (size.div_ceil(stride).max(1) - 1).saturating_mul(stride).saturating_add(reach);
         let total = covered.saturating_sub(size);

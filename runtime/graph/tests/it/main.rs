@@ -1,4 +1,5 @@
 //! Graphs from the outside.
 
+mod malformed;
 mod node_tests;
 mod simple;
