@@ -44,6 +44,27 @@ pub(super) fn layout(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     }
 }
 
+/// The last two dimensions swapped by way of three dimensions: `[b, h, t, d]` as `[b h, t, d]`, as `[b h, d, t]`, as
+/// `[b, h, d, t]`.
+pub(super) fn batched(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
+    let step = r.step(index)?;
+    let Op::Reshape { .. } = step.op else { return None };
+    let (_, swap) = r.made(*step.inputs.first()?)?;
+    let Op::Transpose { permutation } = &swap.op else { return None };
+    if permutation[..] != [0, 2, 1] {
+        return None;
+    }
+    let (_, flat) = r.made(*swap.inputs.first()?)?;
+    let Op::Reshape { .. } = flat.op else { return None };
+    let source = *flat.inputs.first()?;
+    let [b, h, t, d] = *r.dims(source) else { return None };
+    let whole = r.dims(*flat.outputs.first()?) == [b * h, t, d];
+    if !whole || r.dims(*step.outputs.first()?) != [b, h, d, t] {
+        return None;
+    }
+    r.replace(index, Op::Transpose { permutation: vec![0, 1, 3, 2] }, vec![source])
+}
+
 /// A transpose that only moves dimensions of size 1 is a reshape.
 fn moves_nothing(r: &mut Rewriter<'_>, index: usize, permutation: &[usize]) -> Option<()> {
     let step = r.step(index)?;

@@ -51,6 +51,7 @@ pub(crate) fn fuse(
     derived: &Derived,
 ) -> Vec<Step> {
     let mut rewriter = Rewriter::new(values, steps, outputs, derived);
+    rewriter.each(clean::batched);
     rewriter.each(clean::layout);
     rewriter.common();
     rewriter.each(linear::product);
