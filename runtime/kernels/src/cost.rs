@@ -56,6 +56,16 @@ impl Op {
             Op::Order(Order::TopK { axis, .. }) => SORT.max(stride(*axis, inputs)),
             Op::Index(Index::Unique { .. }) => SORT,
             Op::Index(_) => STRIDED,
+            Op::Random(_) => 2 * TRANSCENDENTAL,
+            // Rows, as the last result has them, each through all trees.
+            Op::Trees(trees) => {
+                let rows = results.last().and_then(|(_, shape)| shape.dims().first().copied());
+                return (rows.unwrap_or(0) as u64)
+                    .saturating_mul(trees.steps() as u64)
+                    .saturating_mul(SINGLE)
+                    .saturating_add(touched)
+                    .saturating_add(CALL);
+            }
             Op::Order(Order::Variance { axes, .. } | Order::Any { axes, .. })
             | Op::Order(Order::All { axes, .. }) => {
                 axes.iter().map(|&axis| stride(axis, inputs)).max().unwrap_or(SINGLE)
@@ -72,6 +82,9 @@ impl Op {
     pub fn cost(&self, inputs: &[(DType, &Shape)]) -> u64 {
         if let Op::Loss(_) | Op::Grad(_) | Op::Optim(_) = self {
             return self.training_cost(inputs);
+        }
+        if let Op::Random(_) | Op::Trees(_) = self {
+            return self.moving_cost(inputs);
         }
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = self {
             return self.moving_cost(inputs);
@@ -109,6 +122,7 @@ impl Op {
             Op::Softmax { axis } | Op::LogSoftmax { axis } => {
                 TRANSCENDENTAL.max(stride(*axis, inputs))
             }
+            Op::Resize(_) => STRIDED,
             Op::ArgMax { axis, .. } => stride(*axis, inputs),
             Op::Reduce { axes, .. } => {
                 axes.iter().map(|&axis| stride(axis, inputs)).max().unwrap_or(1)

@@ -28,12 +28,15 @@ mod pieces;
 mod pool;
 mod product;
 mod quant;
+mod random;
 mod reduce;
+mod resize;
 mod rope;
 mod rows;
 mod simd;
 mod smooth;
 mod softmax;
+mod trees;
 mod unary;
 mod vector;
 mod walk;
@@ -88,6 +91,16 @@ impl Backend for Cpu {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
                 index::index(*of, results, inputs, run)
+            }
+            (Op::Random(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                random::random(of, results, inputs, run)
+            }
+            (Op::Trees(of), [x]) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                trees::trees(of, results, x, run)
             }
             (Op::Order(of), _) => {
                 let results = checked_all(op, inputs)?;
@@ -146,6 +159,9 @@ impl Backend for Cpu {
     }
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
+        if let Op::Random(_) | Op::Trees(_) = op {
+            return one(op, self.run(op, inputs, run)?);
+        }
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
@@ -183,6 +199,7 @@ impl Backend for Cpu {
             (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value, run),
             (Op::Compare(compare), [a, b]) => elementwise::compare(*compare, shape, a, b, run),
             (Op::Select, [condition, a, b]) => elementwise::select(shape, condition, a, b, run),
+            (Op::Resize(op), [x]) => resize::resize(op, shape, x, run),
             (Op::Unary(op), [a]) => unary::unary(*op, a, run),
             (Op::Curve(op), [a]) => unary::curve(*op, a, run),
             (Op::Test(op), [a]) => unary::test(*op, a, run),

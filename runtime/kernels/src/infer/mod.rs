@@ -14,6 +14,9 @@ pub(crate) mod movement;
 mod norm;
 mod optim;
 pub(crate) mod quant;
+mod random;
+mod resize;
+mod trees;
 
 use innkeeper_tensor::{DType, Shape, ShapeError};
 
@@ -39,6 +42,8 @@ impl Op {
             Op::Order(op) => index::order(op, inputs),
             Op::Norm(norm) => norm::norm(norm, inputs),
             Op::Pool(pool) => conv::pool(pool, inputs),
+            Op::Random(op) => random::random(op, inputs),
+            Op::Trees(op) => trees::trees(op, inputs),
             Op::Loss(loss) => loss::loss(loss, inputs),
             Op::Quant(quant) => quant::quant(quant, inputs),
             Op::Grad(grad) => grad::grad(grad, inputs),
@@ -108,6 +113,7 @@ impl Op {
                 axes::axis(op, *axis, x.rank())?;
                 Ok(x.clone())
             }),
+            Op::Resize(op) => resize::resize(op, inputs),
             Op::MatMul => two(op, inputs, Class::Floating, |op, a, b| {
                 matmul::matmul(op, a, b).map(|product| product.shape)
             }),
@@ -124,7 +130,7 @@ impl Op {
             Op::Rope(rope) => attention::rope(rope, inputs),
             Op::Conv(of) => conv::conv(of, inputs),
             Op::ConvTranspose(of) => conv::conv_transpose(of, inputs),
-            Op::Norm(_) | Op::Pool(_) => self.only(inputs),
+            Op::Norm(_) | Op::Pool(_) | Op::Random(_) | Op::Trees(_) => self.only(inputs),
         }
     }
 }

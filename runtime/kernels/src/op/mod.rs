@@ -11,6 +11,11 @@ mod movement;
 mod norm;
 mod optim;
 mod quant;
+mod random;
+mod resize;
+pub(crate) mod trees;
+
+use std::sync::Arc;
 
 use innkeeper_tensor::DType;
 
@@ -25,6 +30,10 @@ pub use movement::{Depth, Move, Pad};
 pub use norm::Norm;
 pub use optim::Optim;
 pub use quant::Quant;
+pub use random::{Draw, Random};
+pub use resize::{Coordinates, Nearest, Resize, Sample};
+pub use trees::{Aggregate, Branch, Post, TreeNode, TreeTest, TreeWeight, Trees, TreesSpec};
+pub use trees::{TREE_DEPTH_MAX, TREE_NODES_MAX, TREE_TARGETS_MAX};
 
 /// An operation on tensors, with its attributes. Operands come at the call, in the order given here.
 ///
@@ -181,6 +190,14 @@ pub enum Op {
     ConvTranspose(ConvTranspose),
     /// Pooling.
     Pool(Pooling),
+    /// Resampling.
+    Resize(Resize),
+    /// Random elements.
+    Random(Random),
+    /// x `[n, features]`, or `[features]` for one row, rounded to FP32: what a tree ensemble says of each row. Scores
+    /// FP32 `[n, targets]`; of a classifier the labels INT64 `[n]` come before them. Numeric dtypes. ONNX-ML
+    /// TreeEnsembleRegressor, TreeEnsembleClassifier, TreeEnsemble.
+    Trees(Arc<Trees>),
     /// What training minimises, with its gradient.
     Loss(Loss),
     /// Operations on numbers of few bits; operands and results are each one's own.
@@ -241,6 +258,9 @@ impl Op {
             Op::Conv(_) => "conv",
             Op::ConvTranspose(_) => "conv-transpose",
             Op::Pool(pool) => pool.name(),
+            Op::Random(op) => op.name(),
+            Op::Resize(_) => "resize",
+            Op::Trees(_) => "trees",
             Op::Loss(loss) => loss.name(),
             Op::Quant(quant) => quant.name(),
             Op::Grad(grad) => grad.name(),

@@ -23,5 +23,8 @@ mod optim;
 mod pool;
 mod product;
 mod quant;
+mod random;
 mod reduce;
+mod resize;
 mod special;
+mod trees;

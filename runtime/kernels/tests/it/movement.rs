@@ -4,7 +4,7 @@ use innkeeper_kernels::{Backend, Cpu, Depth, Move, Op, OpError, Pad, Run};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
-use crate::oracle::{Array, axis, check, run, run_all};
+use crate::oracle::{Array, axis, check, run, run_all, same_on_threads};
 use crate::values::{broadcastable, cases, dims, fixed, of, spread, tensor};
 
 /// The positions that Python's `list[start:end:step]` takes.
@@ -209,6 +209,27 @@ fn views_share_only_where_a_run_allows_it() {
     let x = of(DType::Fp32, &[4, 3], &[1.0; 12], true);
     let copy = Cpu::new().run_one(&rows, &[&x], &Run::new().sharing()).unwrap();
     assert_eq!(copy.as_bytes().as_ptr() as usize % 4, 0);
+}
+
+#[test]
+fn long_ones_on_any_threads() {
+    let x = tensor(DType::Fp32, &[7, 33, 5, 211], 2);
+    for op in [
+        strided(&[0, 1, 3], &[6, 1, 200], &[-99, 30, 3], &[-2, 1, -3]),
+        Op::Move(Move::Pad {
+            mode: Pad::Constant(1.0),
+            begins: vec![1, 0, 2, 3],
+            ends: vec![0, 1, 0, 9],
+        }),
+        Op::Move(Move::Tile { repeats: vec![1, 2, 1, 2] }),
+        Op::Move(Move::Trilu { upper: true, diagonal: 1 }),
+        Op::Move(Move::Expand { shape: vec![3, 7, 33, 5, 211] }),
+        Op::Transpose { permutation: vec![0, 2, 3, 1] },
+        Op::Transpose { permutation: vec![3, 1, 0, 2] },
+        Op::Unary(innkeeper_kernels::Unary::Erf),
+    ] {
+        same_on_threads(&op, &[&x]);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use innkeeper_kernels::{Binary, Compare, Curve, Op, Reduce, Test, Unary};
+use innkeeper_kernels::{Coordinates, Draw, Nearest, Random, Resize, Sample};
 use innkeeper_kernels::{Depth, Index, Move, Order, Pad, Scatter};
 use innkeeper_tensor::{DType, Shape, Tensor};
 use proptest::prelude::*;
@@ -180,6 +181,60 @@ fn any_order() -> impl Strategy<Value = Order> {
     ]
 }
 
+fn any_random() -> impl Strategy<Value = Random> {
+    let made = (any_dtype(), any_sizes(), any_number(), any_number());
+    let draw = prop_oneof![
+        made.prop_map(|(dtype, shape, low, high)| Draw::Uniform { dtype, shape, low, high }),
+        (any_dtype(), any_sizes(), any_number(), any_number()).prop_map(
+            |(dtype, shape, mean, deviation)| Draw::Normal { dtype, shape, mean, deviation }
+        ),
+        (any_dtype(), any_sizes(), any_axis(), any_axis())
+            .prop_map(|(dtype, shape, low, high)| Draw::Integers { dtype, shape, low, high }),
+        any_dtype().prop_map(|dtype| Draw::Bernoulli { dtype }),
+        any_size().prop_map(|count| Draw::Permutation { count }),
+        (any_dtype(), any_size()).prop_map(|(dtype, samples)| Draw::Multinomial { dtype, samples }),
+        any_number().prop_map(|ratio| Draw::Dropout { ratio }),
+    ];
+    (any::<u64>(), any::<u64>(), draw).prop_map(|(seed, stream, draw)| Random {
+        seed,
+        stream,
+        draw,
+    })
+}
+
+fn any_resize() -> impl Strategy<Value = Resize> {
+    let mode = (any_number(), any::<bool>(), 0usize..6).prop_map(|(a, flag, which)| match which {
+        0 => Sample::Linear,
+        1 => Sample::Cubic { a, exclude_outside: flag },
+        2 => Sample::Nearest(Nearest::Floor),
+        3 => Sample::Nearest(Nearest::Ceil),
+        4 => Sample::Nearest(Nearest::RoundPreferCeil),
+        _ => Sample::Nearest(Nearest::RoundPreferFloor),
+    });
+    let parts = prop::collection::vec((any_number(), any_number()), 0..4);
+    let coordinates = (parts, any_number(), 0usize..6).prop_map(|(parts, outside, which)| {
+        use Coordinates::*;
+        match which {
+            0 => HalfPixel,
+            1 => HalfPixelSymmetric,
+            2 => PytorchHalfPixel,
+            3 => AlignCorners,
+            4 => Asymmetric,
+            _ => Crop { parts, outside },
+        }
+    });
+    let scales = prop::collection::vec(any_number(), 0..4);
+    (any_sizes(), scales, mode, coordinates, any::<bool>()).prop_map(
+        |(sizes, scales, mode, coordinates, antialias)| Resize {
+            sizes,
+            scales,
+            mode,
+            coordinates,
+            antialias,
+        },
+    )
+}
+
 proptest! {
     #![proptest_config(cases(20_000))]
 
@@ -189,6 +244,8 @@ proptest! {
             any_move().prop_map(Op::Move),
             any_index().prop_map(Op::Index),
             any_order().prop_map(Op::Order),
+            any_random().prop_map(Op::Random),
+            any_resize().prop_map(Op::Resize),
         ],
         shapes in prop::collection::vec(prop::collection::vec(0usize..4, 0..4), 0..4),
         same: bool,

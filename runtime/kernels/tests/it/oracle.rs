@@ -248,6 +248,20 @@ pub(crate) fn check_all_everywhere(
     }
 }
 
+/// Checks that `op` gives the same bytes on one thread and on three, in memory of its own and in used memory.
+#[track_caller]
+pub(crate) fn same_on_threads(op: &Op, inputs: &[&Tensor]) {
+    static POOL: LazyLock<Pool> = LazyLock::new(|| Pool::new(3).unwrap());
+    let memory = Memory::new(1 << 26);
+    let alone = Cpu::new().run(op, inputs, &Run::new()).unwrap();
+    for _ in 0..3 {
+        let run = Run::new().on(&POOL, 3).recycling(&memory);
+        let together = Cpu::new().run(op, inputs, &run).unwrap();
+        assert!(together == alone, "{op:?}");
+        together.into_iter().for_each(|tensor| run.recycle(tensor));
+    }
+}
+
 #[track_caller]
 fn assert_same(op: &Op, got: &Tensor, dtype: DType, expected: &Array, tolerance: f64) {
     assert_eq!(got.dtype(), dtype, "{op:?}");
