@@ -30,6 +30,9 @@ pub(super) trait Number: Element + PartialOrd + Default {
     /// The exact value in an accumulator.
     fn widen(self) -> Self::Sum;
     fn plus(a: Self::Sum, b: Self::Sum) -> Self::Sum;
+    /// 1 in an accumulator.
+    const UNIT: Self::Sum;
+    fn times(a: Self::Sum, b: Self::Sum) -> Self::Sum;
     /// Rounded once.
     fn narrow(sum: Self::Sum) -> Self;
 
@@ -114,6 +117,11 @@ macro_rules! integers {
             fn plus(a: Self, b: Self) -> Self {
                 a.wrapping_add(b)
             }
+            const UNIT: Self = 1;
+            #[inline(always)]
+            fn times(a: Self, b: Self) -> Self {
+                a.wrapping_mul(b)
+            }
             #[inline(always)]
             fn narrow(sum: Self) -> Self {
                 sum
@@ -171,6 +179,11 @@ macro_rules! floats {
             #[inline(always)]
             fn plus(a: f64, b: f64) -> f64 {
                 a + b
+            }
+            const UNIT: f64 = 1.0;
+            #[inline(always)]
+            fn times(a: f64, b: f64) -> f64 {
+                a * b
             }
             #[inline(always)]
             fn narrow(sum: f64) -> Self {

@@ -47,7 +47,7 @@ pub(super) fn pool(
         PoolKind::Lp { p } => floating!(x.dtype(), T => {
             of_windows::<T>(&slide, shape, x, run, |_, values| {
                 let mut sum = 0.0;
-                values(&mut |x: T| sum += x.widen().abs().powi(p as i32));
+                values(&mut |x: T| sum += x.widen().abs().powf(p.into()));
                 T::narrow(sum.powf(1.0 / f64::from(p)))
             })
         }),

@@ -22,6 +22,7 @@ pub(super) fn reduce(
     let plan = Plan::new(x.shape(), gone);
     match op {
         Reduce::Sum => numeric!(x.dtype(), T => folded::<T, Sum>(&plan, shape, x)),
+        Reduce::Product => numeric!(x.dtype(), T => folded::<T, Product>(&plan, shape, x)),
         Reduce::Mean => floating!(x.dtype(), T => folded::<T, Mean>(&plan, shape, x)),
         Reduce::Max => numeric!(x.dtype(), T => folded::<T, Max>(&plan, shape, x)),
         Reduce::Min => numeric!(x.dtype(), T => folded::<T, Min>(&plan, shape, x)),
@@ -65,6 +66,7 @@ trait Fold<T> {
 }
 
 struct Sum;
+struct Product;
 struct Mean;
 struct Max;
 struct Min;
@@ -82,6 +84,26 @@ impl<T: Number> Fold<T> for Sum {
     #[inline(always)]
     fn join(a: T::Sum, b: T::Sum) -> T::Sum {
         T::plus(a, b)
+    }
+    #[inline(always)]
+    fn end(acc: T::Sum, _: usize) -> T {
+        T::narrow(acc)
+    }
+}
+
+impl<T: Number> Fold<T> for Product {
+    type Acc = T::Sum;
+    #[inline(always)]
+    fn start() -> T::Sum {
+        T::UNIT
+    }
+    #[inline(always)]
+    fn step(acc: T::Sum, element: T) -> T::Sum {
+        T::times(acc, element.widen())
+    }
+    #[inline(always)]
+    fn join(a: T::Sum, b: T::Sum) -> T::Sum {
+        T::times(a, b)
     }
     #[inline(always)]
     fn end(acc: T::Sum, _: usize) -> T {

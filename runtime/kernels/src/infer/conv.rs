@@ -170,6 +170,10 @@ pub(crate) fn pooling(pool: &Pooling, x: &Shape) -> Result<(Slide, Shape), OpErr
     };
     let kernel = if pool.kernel.is_empty() { sizes } else { &pool.kernel };
     let slide = sliding(op, &pool.window, kernel, sizes)?;
+    let taps = kernel.iter().try_fold(1usize, |taps, &size| taps.checked_mul(size));
+    if taps.is_none_or(|taps| taps > 1 << 40) {
+        return Err(invalid(op, format_args!("a window of {kernel:?} is too large")));
+    }
     if let PoolKind::Lp { p: 0 } = pool.kind {
         return Err(invalid(op, "p must be 1 or more, got 0"));
     }

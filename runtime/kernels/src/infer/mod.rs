@@ -96,7 +96,7 @@ impl Op {
                 Ok((DType::Bool, shape))
             }
             Op::Reduce { op: reduce, axes, keep_dims } => {
-                let of_nothing = matches!(reduce, Reduce::Sum | Reduce::Mean);
+                let of_nothing = matches!(reduce, Reduce::Sum | Reduce::Product | Reduce::Mean);
                 one(op, inputs, reduce_class(*reduce), |x| {
                     let gone = axes::axes(op, axes, x.rank())?;
                     axes::without(op, x, &gone, *keep_dims, of_nothing)
@@ -235,6 +235,6 @@ fn linear(
 fn reduce_class(op: Reduce) -> Class {
     match op {
         Reduce::Mean => Class::Floating,
-        Reduce::Sum | Reduce::Max | Reduce::Min => Class::Numeric,
+        Reduce::Sum | Reduce::Product | Reduce::Max | Reduce::Min => Class::Numeric,
     }
 }

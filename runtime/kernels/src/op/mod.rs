@@ -214,6 +214,8 @@ pub enum Reduce {
     /// The sum; of no elements it is 0. Integers wrap around; FP16, BF16 and FP32 are summed in more precision than
     /// they have and rounded once. ONNX ReduceSum.
     Sum,
+    /// The product; of no elements it is 1. Integers wrap around; floats are multiplied in FP64. ONNX ReduceProd.
+    Product,
     /// The mean; of no elements it is NaN. FP32, FP64. ONNX ReduceMean.
     Mean,
     /// The largest, NaN if there is one; of no elements it is an error. ONNX ReduceMax.
@@ -273,6 +275,7 @@ impl Reduce {
     fn name(self) -> &'static str {
         match self {
             Reduce::Sum => "sum",
+            Reduce::Product => "product",
             Reduce::Mean => "mean",
             Reduce::Max => "max",
             Reduce::Min => "min",

@@ -284,6 +284,63 @@ proptest! {
     }
 }
 
+fn any_sizes(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<usize>> {
+    let size = prop_oneof![
+        20 => 0usize..4,
+        1 => prop::sample::select(&[usize::MAX, 1 << 62, 1 << 31, 100][..]),
+    ];
+    prop::collection::vec(size, count)
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    (any_sizes(0..3), any_sizes(0..6), any_sizes(0..3), any::<bool>())
+        .prop_map(|(strides, pads, dilations, ceil)| Window { strides, pads, dilations, ceil })
+}
+
+proptest! {
+    #![proptest_config(cases(8_000))]
+
+    #[test]
+    fn no_window_can_panic(
+        window in any_window(),
+        of_x in prop::collection::vec(0usize..5, 2..6),
+        of_weight in prop::collection::vec(0usize..4, 2..6),
+        (like, groups, kind) in (any::<bool>(), 0usize..3, 0usize..4),
+        kernel in any_sizes(0..4),
+        seed in any::<u64>(),
+    ) {
+        let mut of_weight = of_weight;
+        if like {
+            of_weight.resize(of_x.len(), 2);
+            of_weight[1] = of_x[1] / groups.max(1);
+        }
+        let [x, weight] = [&of_x, &of_weight].map(|dims| tensor(DType::Fp32, dims, seed));
+        let (bias, residual, activation) = (false, false, Activation::None);
+        let conv = Op::Conv(Conv { window: window.clone(), groups, bias, residual, activation });
+        let output_pads = kernel.clone();
+        let transposed = ConvTranspose { window: window.clone(), output_pads, groups, bias };
+        let kind = match kind {
+            0 => PoolKind::Max { indices: true },
+            1 => PoolKind::Average { count_include_pad: true },
+            2 => PoolKind::Average { count_include_pad: false },
+            _ => PoolKind::Lp { p: 3 },
+        };
+        let pool = Op::Pool(Pooling { kind, kernel, window });
+        let both: [&Tensor; 2] = [&x, &weight];
+        let cases = [(conv, &both[..]), (Op::ConvTranspose(transposed), &both), (pool, &both[..1])];
+        for (op, inputs) in cases {
+            let operands: Vec<_> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
+            prop_assert!(op.cost(&operands) > 0);
+            // What would be large is for the caller to refuse.
+            let small = op.outputs(&operands)
+                .is_ok_and(|results| results.iter().all(|(_, shape)| shape.elements() < 1 << 16));
+            if small {
+                let _ = Cpu::new().run(&op, inputs, &Run::new());
+            }
+        }
+    }
+}
+
 /// A window that is cut at the end, as PyTorch 2.15.0 does it.
 #[test]
 fn a_last_window_may_be_cut() {

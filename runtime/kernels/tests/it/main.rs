@@ -12,6 +12,7 @@ mod conv;
 mod elementwise;
 mod errors;
 mod functions;
+mod golden;
 mod grad;
 mod index;
 mod layout;

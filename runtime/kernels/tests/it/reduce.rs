@@ -39,6 +39,7 @@ fn groups(x: &Array, axes: &[i64], keep_dims: bool) -> (Vec<usize>, Vec<Vec<f64>
 fn reduced(op: Reduce, group: &[f64]) -> f64 {
     match op {
         Reduce::Sum => group.iter().sum(),
+        Reduce::Product => group.iter().product(),
         Reduce::Mean => group.iter().sum::<f64>() / group.len() as f64,
         Reduce::Max => group.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         Reduce::Min => group.iter().copied().fold(f64::INFINITY, f64::min),

@@ -180,3 +180,15 @@ fn of_nothing() {
     let rows = array(&[2, 3], &[1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
     check(&linear(true), &[&none, &fp32(&[3, 0], &[]), &bias], DType::Fp32, &rows, 0.0);
 }
+
+#[test]
+fn products_over_dimensions() {
+    let product =
+        |axes: &[i64]| Op::Reduce { op: Reduce::Product, axes: axes.to_vec(), keep_dims: false };
+    let x = fp32(&[2, 3], &[1.0, 2.0, 3.0, -4.0, 0.5, 2.0]);
+    check(&product(&[1]), &[&x], DType::Fp32, &array(&[2], &[6.0, -4.0]), 0.0);
+    check(&product(&[0]), &[&x], DType::Fp32, &array(&[3], &[-4.0, 1.0, 6.0]), 0.0);
+    check(&product(&[0]), &[&fp32(&[0, 2], &[])], DType::Fp32, &array(&[2], &[1.0, 1.0]), 0.0);
+    let wraps = Tensor::from_vec(&[3], vec![100i8, 3, 1]).unwrap();
+    assert_eq!(*run(&product(&[]), &[&wraps]).unwrap().elements::<i8>().unwrap(), [44]);
+}

@@ -76,20 +76,28 @@ pub(super) fn transpose<T: Number<Sum = f64>>(
 pub(in crate::cpu) fn for_taps(slide: &Slide, at: usize, mut each: impl FnMut(usize, usize)) {
     let [_, height, width] = slide.output;
     let window = [at / (height * width), at / width % height, at % width];
-    let [depth_in, height_in, width_in] = slide.input;
-    debug_assert!(depth_in * height_in * width_in == slide.plane());
-    let mut tap = 0;
-    for z in 0..slide.kernel[0] {
-        let from_z = slide.place(0, window[0], z);
-        for y in 0..slide.kernel[1] {
-            let from_y = slide.place(1, window[1], y);
-            for x in 0..slide.kernel[2] {
-                let from_x = slide.place(2, window[2], x);
-                if let (Some(z), Some(y), Some(x)) = (from_z, from_y, from_x) {
-                    each(tap, (z * height_in + y) * width_in + x);
-                }
-                tap += 1;
+    let [_, rows, columns] = slide.input;
+    let [of_z, of_y, of_x]: [_; 3] = std::array::from_fn(|way| inside(slide, way, window[way]));
+    let place = |way: usize, tap: usize| {
+        window[way] * slide.strides[way] + tap * slide.dilations[way] - slide.before[way]
+    };
+    for z in of_z {
+        for y in of_y.clone() {
+            let line = (place(0, z) * rows + place(1, y)) * columns;
+            let tap = (z * slide.kernel[1] + y) * slide.kernel[2];
+            for x in of_x.clone() {
+                each(tap + x, line + place(2, x));
             }
         }
     }
+}
+
+/// Which taps of window `index` are not in the padding: as many as there are elements at most, however long the window.
+#[inline(always)]
+fn inside(slide: &Slide, way: usize, index: usize) -> std::ops::Range<usize> {
+    let (start, dilation) = (index * slide.strides[way], slide.dilations[way]);
+    let (before, input) = (slide.before[way], slide.input[way]);
+    let first = before.saturating_sub(start).div_ceil(dilation);
+    let end = (before + input).saturating_sub(start).div_ceil(dilation);
+    first..end.min(slide.kernel[way]).max(first)
 }
