@@ -15,7 +15,7 @@ const CLIENTS: &str = "tests/clients";
 /// A step: its name, and what it does. It answers with the tests that it ran.
 type Action = (&'static str, fn() -> Result<Tests>);
 
-const STEPS: [Action; 10] = [
+const STEPS: [Action; 11] = [
     ("format", format),
     ("lints", lints),
     ("documentation", documentation),
@@ -26,6 +26,7 @@ const STEPS: [Action; 10] = [
     ("demo", show),
     ("clients", clients),
     ("tests", tests),
+    ("cuda", cuda),
 ];
 
 /// How many tests passed, failed and were left out.
@@ -150,6 +151,20 @@ fn tests() -> Result<Tests> {
         bail!("no test ran");
     }
     Ok(tests)
+}
+
+/// The CUDA backend's tests, which need no GPU: every kernel source through NVRTC, which PyPI has, and every operation on a
+/// device that is emulated.
+fn cuda() -> Result<Tests> {
+    let requirements = Path::new("runtime/kernels/tests/nvrtc.txt");
+    let venv = python::environment("nvrtc", requirements, "NVRTC")?;
+    let library = tools::found(&venv.join("lib"), "libnvrtc.so.13")?;
+    let arguments = ["test", "--release", "-p", "innkeeper-kernels", "--features", "cuda"];
+    let mut test = cargo(&arguments);
+    test.args(["--locked", "--lib", "--test", "it", "cuda"]);
+    test.env("INNKEEPER_REQUIRE_NVRTC", "1").env("LD_LIBRARY_PATH", library);
+    let text = quietly("tests of the CUDA backend", &mut test)?;
+    Ok(counted(&text))
 }
 
 fn added(a: Tests, b: Tests) -> Tests {

@@ -1,5 +1,6 @@
 //! What must be on the machine, and how it gets there.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -29,4 +30,17 @@ pub(crate) fn require_python() -> Result<()> {
     bail!(
         "there is no python3 with venv; install it, on Debian by\n    apt-get install python3-venv"
     )
+}
+
+/// The folder under `folder` that holds a file of this name.
+pub(crate) fn found(folder: &Path, name: &str) -> Result<PathBuf> {
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if folder.join(name).is_file() {
+            return Ok(folder);
+        }
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(entries.map(|entry| entry.path()).filter(|path| path.is_dir()));
+    }
+    bail!("there is no {name} under {}", folder.display())
 }

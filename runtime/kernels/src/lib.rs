@@ -32,6 +32,8 @@ mod op;
 mod backend;
 mod cost;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod error;
 mod infer;
 mod memory;
@@ -40,6 +42,8 @@ mod run;
 
 pub use backend::Backend;
 pub use cpu::{Cpu, Isa};
+#[cfg(feature = "cuda")]
+pub use cuda::Cuda;
 pub use error::OpError;
 pub use memory::Memory;
 pub use op::{

@@ -15,9 +15,44 @@ pub struct Buffer {
     range: Range<usize>,
 }
 
+/// Bytes that lie where the host cannot read them, such as on an accelerator, until they are fetched.
+///
+/// What lies there is what [`Tensor::new`](crate::Tensor::new) would accept: whoever made it vouches that a BOOL is 0 or 1.
+pub trait Remote: Any + Send + Sync {
+    /// How many bytes there are.
+    fn byte_length(&self) -> usize;
+
+    /// The bytes, brought here at the first call and kept. It may wait for work that makes them.
+    ///
+    /// # Errors
+    /// They could not be brought here.
+    fn fetch(&self) -> Result<&[u8], FetchError>;
+}
+
+/// Bytes that lie elsewhere could not be brought here; the text says why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct FetchError(pub String);
+
 /// Whoever keeps the bytes.
 trait Owner: Any + Send + Sync {
     fn bytes(&self) -> &[u8];
+
+    fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        None
+    }
+}
+
+struct Elsewhere(Arc<dyn Remote>);
+
+impl Owner for Elsewhere {
+    fn bytes(&self) -> &[u8] {
+        self.0.fetch().unwrap_or(&[])
+    }
+
+    fn remote(&self) -> Option<&Arc<dyn Remote>> {
+        Some(&self.0)
+    }
 }
 
 impl<T: AsRef<[u8]> + Any + Send + Sync> Owner for T {
@@ -46,6 +81,35 @@ impl Buffer {
     pub fn shared(owner: Arc<impl AsRef<[u8]> + Any + Send + Sync>) -> Buffer {
         let len = (*owner).as_ref().len();
         Buffer { owner, range: 0..len }
+    }
+
+    /// Bytes that lie elsewhere. [`Buffer::as_bytes`] fetches them, which may wait, and gives none when that fails:
+    /// whoever is to read them calls [`Buffer::fetch`] first.
+    pub fn remote(owner: Arc<dyn Remote>) -> Buffer {
+        let len = owner.byte_length();
+        Buffer { owner: Arc::new(Elsewhere(owner)), range: 0..len }
+    }
+
+    /// Whether the bytes lie elsewhere, fetched or not.
+    pub fn is_remote(&self) -> bool {
+        (*self.owner).remote().is_some()
+    }
+
+    /// The owner of bytes that lie elsewhere, when it is an `R`, and which of its bytes these are.
+    pub fn remote_owner<R: Remote>(&self) -> Option<(Arc<R>, Range<usize>)> {
+        let owner: Arc<dyn Any + Send + Sync> = (*self.owner).remote()?.clone();
+        Some((owner.downcast().ok()?, self.range.clone()))
+    }
+
+    /// Brings bytes that lie elsewhere here, so that reading them neither waits nor fails.
+    ///
+    /// # Errors
+    /// They could not be brought.
+    pub fn fetch(&self) -> Result<(), FetchError> {
+        match (*self.owner).remote() {
+            Some(remote) => remote.fetch().map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// The vector that [`Buffer::from_vec`] took, when nobody else holds these bytes: for using its memory again.
@@ -138,6 +202,42 @@ mod tests {
         assert!(buffer.into_vec::<f32>().is_none());
         assert!(other.clone().into_vec::<i32>().is_none());
         assert_eq!(other.into_vec::<f32>().unwrap(), [1.0, 2.0]);
+    }
+
+    struct Far(std::sync::OnceLock<Vec<u8>>, bool);
+
+    impl Remote for Far {
+        fn byte_length(&self) -> usize {
+            4
+        }
+
+        fn fetch(&self) -> Result<&[u8], FetchError> {
+            match self.1 {
+                true => Ok(self.0.get_or_init(|| vec![1, 2, 3, 4])),
+                false => Err(FetchError("the device is gone".to_owned())),
+            }
+        }
+    }
+
+    #[test]
+    fn remote_bytes_come_when_they_are_read() {
+        let far = Arc::new(Far(Default::default(), true));
+        let buffer = Buffer::remote(far.clone());
+        assert!(buffer.is_remote() && buffer.len() == 4 && far.0.get().is_none());
+        let part = buffer.slice(1..3).unwrap();
+        assert_eq!(part.remote_owner::<Far>().unwrap().1, 1..3);
+        assert!(far.0.get().is_none());
+        part.fetch().unwrap();
+        assert!(far.0.get().is_some());
+        assert_eq!(part.as_bytes(), [2, 3]);
+    }
+
+    #[test]
+    fn remote_bytes_that_cannot_come_are_an_error() {
+        let buffer = Buffer::remote(Arc::new(Far(Default::default(), false)));
+        assert_eq!(buffer.fetch(), Err(FetchError("the device is gone".to_owned())));
+        assert!(buffer.as_bytes().is_empty());
+        assert!(Buffer::from_vec(vec![1u8]).remote_owner::<Far>().is_none());
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod shape;
 mod signature;
 mod tensor;
 
-pub use buffer::Buffer;
+pub use buffer::{Buffer, FetchError, Remote};
 pub use dtype::{DType, Element, UnknownDType};
 pub use memo::Derived;
 pub use shape::{RANK_MAX, Shape, ShapeError};

@@ -65,7 +65,8 @@ pub enum TensorError {
 }
 
 impl Tensor {
-    /// A tensor over these bytes, checked: their number, BOOL values, BYTES framing.
+    /// A tensor over these bytes, checked: their number, BOOL values, BYTES framing. For bytes that lie elsewhere, see
+    /// [`Remote`](crate::Remote), whoever made them vouches for BOOL values.
     ///
     /// # Errors
     /// [`TensorError::Length`], [`TensorError::Bool`], [`TensorError::Framing`].
@@ -77,6 +78,7 @@ impl Tensor {
                     return Err(TensorError::Length { dtype, shape, wanted, got: data.len() });
                 }
                 if dtype == DType::Bool
+                    && !data.is_remote()
                     && let Some(index) = data.as_bytes().iter().position(|&byte| byte > 1)
                 {
                     return Err(TensorError::Bool { index, value: data.as_bytes()[index] });
@@ -202,6 +204,14 @@ impl Tensor {
     /// The bytes of everything that was derived from this tensor and is kept.
     pub fn derived_byte_length(&self) -> usize {
         self.memo.as_ref().map_or(0, |memo| memo.byte_length())
+    }
+
+    /// Brings bytes that lie elsewhere here; see [`Buffer::fetch`].
+    ///
+    /// # Errors
+    /// They could not be brought.
+    pub fn fetch(&self) -> Result<(), crate::FetchError> {
+        self.data.fetch()
     }
 
     /// The bytes, and nothing else.

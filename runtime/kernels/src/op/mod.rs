@@ -272,7 +272,7 @@ impl Op {
 }
 
 impl Reduce {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Reduce::Sum => "sum",
             Reduce::Product => "product",

@@ -9,6 +9,8 @@ mod values;
 mod attention;
 mod cast;
 mod conv;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod elementwise;
 mod errors;
 mod functions;
