@@ -6,8 +6,9 @@
 //! semantics are held to.
 //!
 //! This crate must not know of WebAssembly, tenants, limits, requests, files or async: whoever calls it says who
-//! pays, and lends the threads and the memory that a [`Run`] may use. Kernels trust no shape that they did not check, and no operand can make one
-//! panic.
+//! pays, and lends the threads and the memory that a [`Run`] may use. Kernels trust no shape that they did not check, and
+//! no operand can make one panic. The backend behind the feature `cuda` alone has a thread, which waits for its device, and
+//! a folder that it is given for compiled kernels.
 //!
 //! ```
 //! use innkeeper_kernels::{Backend, Binary, Cpu, Op, Run};

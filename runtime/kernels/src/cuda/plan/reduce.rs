@@ -24,7 +24,7 @@ fn kernels(name: &str, dtype: DType) -> Option<(&'static str, &'static str, u64)
     let (sum, wide) = if real { (8, size.max(4)) } else { (size, size) };
     Some(match name {
         "sum" => ("SumOf", "Whole", sum),
-        "prod" => ("ProductOf", "Whole", sum),
+        "prod" | "product" => ("ProductOf", "Whole", sum),
         "max" => ("MaxOf", "Whole", wide),
         "min" => ("MinOf", "Whole", wide),
         "l1" => ("AbsoluteSumOf", "Whole", sum),
