@@ -68,3 +68,13 @@ pub use tensor::{Padding, Scatter, Tensor};
 #[doc(hidden)]
 #[cfg(target_family = "wasm")]
 pub use host::guest;
+
+/// The code in the book's pages compiles and runs.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../book/tensors.md")]
+    struct Tensors;
+
+    #[doc = include_str!("../../book/graphs.md")]
+    struct Graphs;
+}
