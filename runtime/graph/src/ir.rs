@@ -115,7 +115,6 @@ impl Node {
         }
     }
 
-    #[expect(dead_code, reason = "for operators to come")]
     pub(crate) fn floats(&self, name: &str) -> Result<Option<&[f32]>, Fail> {
         match self.attributes.get(name) {
             None => Ok(None),
@@ -125,7 +124,6 @@ impl Node {
         }
     }
 
-    #[expect(dead_code, reason = "for operators to come")]
     pub(crate) fn texts(&self, name: &str) -> Result<Option<&[Vec<u8>]>, Fail> {
         match self.attributes.get(name) {
             None => Ok(None),

@@ -10,8 +10,10 @@ mod create;
 mod elementwise;
 mod index;
 mod layout;
+mod ml;
 mod norm;
 mod product;
+mod quant;
 mod reduce;
 mod window;
 
@@ -48,7 +50,9 @@ pub(crate) fn find(domain: &str, op_type: &str) -> Result<Lower, String> {
             index::find,
             window::find,
             attention::find,
+            quant::find,
         ],
+        "ai.onnx.ml" => &[ml::find],
         _ => &[],
     };
     families.iter().find_map(|find| find(op_type)).ok_or_else(|| match (domain, op_type) {
