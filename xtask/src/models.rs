@@ -13,6 +13,8 @@ use crate::run::{command, quietly, root, target};
 const SCRIPTS: &str = "tests/models";
 /// Makes the weights of a plugin, which the repository does not have.
 const MINILM: &str = "plugins/minilm";
+/// Writes the tests of its operators that the package `onnx` carries.
+const NODE_TESTS: &str = "runtime/graph/tests/node_tests.py";
 /// A file that says of which scripts the models were made.
 const STAMP: &str = "made-of";
 
@@ -23,7 +25,8 @@ pub(crate) fn run(again: bool) -> Result<()> {
     let stamp = folder.join(STAMP);
     let weights = root().join(MINILM).join("assets/weights.safetensors");
     let made = fs::read_to_string(&stamp).is_ok_and(|text| text == scripts);
-    if !again && made && weights.is_file() {
+    let node_tests = target().join("node-tests");
+    if !again && made && weights.is_file() && node_tests.join("names.txt").is_file() {
         println!("ok {} is up to date", folder.display());
         return Ok(());
     }
@@ -32,6 +35,8 @@ pub(crate) fn run(again: bool) -> Result<()> {
     let mut export = command(venv.join("bin/python"), &[]);
     export.arg(Path::new(SCRIPTS).join("export.py")).env("INNKEEPER_TEST_MODELS", &folder);
     quietly("exporting models", &mut export)?;
+    let mut write = command(venv.join("bin/python"), &[NODE_TESTS]);
+    quietly("writing the node tests of ONNX", write.arg(&node_tests))?;
     let mut prepare = command(venv.join("bin/python"), &[]);
     quietly("preparing plugins/minilm", prepare.arg(Path::new(MINILM).join("prepare.py")))?;
     fs::write(&stamp, scripts).with_context(|| format!("cannot write {}", stamp.display()))

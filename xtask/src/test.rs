@@ -142,6 +142,8 @@ fn exports() -> Result<Tests> {
 fn tests() -> Result<Tests> {
     let mut test = cargo(&["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
     test.env("INNKEEPER_TEST_VENV", target().join("venv"));
+    test.env("INNKEEPER_TEST_MODELS", target().join("models"));
+    test.env("INNKEEPER_NODE_TESTS_FOLDER", target().join("node-tests"));
     let (succeeded, text) = shown(&mut test)?;
     let tests = counted(&text);
     if !succeeded || tests.failed > 0 {
