@@ -32,8 +32,17 @@ impl Network {
     /// # Errors
     /// What is no ONNX file, and what the host cannot run of it: operator, node and opset are named.
     pub fn load(onnx: &Buffer, weight_bytes_max: u64) -> Result<Network, NetworkError> {
+        Network::load_within(onnx, weight_bytes_max, &Run::new())
+    }
+
+    /// The same, ending when `run` says so.
+    pub(crate) fn load_within(
+        onnx: &Buffer,
+        weight_bytes_max: u64,
+        run: &Run<'_>,
+    ) -> Result<Network, NetworkError> {
         let limits = LoadLimits { weight_bytes_max, ..LoadLimits::default() };
-        Ok(Network(Graph::load(onnx.as_bytes(), &limits)?))
+        Ok(Network(Graph::load(onnx.as_bytes(), &limits, run)?))
     }
 
     /// What it takes, in its order.

@@ -83,7 +83,7 @@ impl Bench {
                 let weights = safetensors::tensors(&Buffer::aligned_copy(&file))?;
                 Model::MiniLm(MiniLm::new(weights))
             } else {
-                Model::Graph(Graph::load(&file, &LoadLimits::default())?.into())
+                Model::Graph(Graph::load(&file, &LoadLimits::default(), &Run::new())?.into())
             };
             self.models.insert(model.to_owned(), loaded);
         }

@@ -29,6 +29,7 @@ mod pool;
 mod product;
 mod quant;
 mod random;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rope;
@@ -102,6 +103,11 @@ impl Backend for Cpu {
                 run.check()?;
                 trees::trees(of, results, x, run)
             }
+            (Op::Recurrent(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                recurrent::recurrent(of, results, inputs, run)
+            }
             (Op::Order(of), _) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
@@ -159,7 +165,7 @@ impl Backend for Cpu {
     }
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
-        if let Op::Random(_) | Op::Trees(_) = op {
+        if let Op::Random(_) | Op::Trees(_) | Op::Recurrent(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {

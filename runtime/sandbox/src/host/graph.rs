@@ -94,7 +94,10 @@ impl State {
         let charged = self.tensor_bytes.charge(bytes);
         let mut charge = charged.map_err(|over| self.too_large(over))?;
         let left = self.tensor_bytes.max().saturating_sub(self.tensor_bytes.used());
-        let network = aside(|| Network::load(&Buffer::from_vec(onnx), left))?;
+        let stop = self.stop();
+        let run = self.lent_run().until(&stop);
+        let onnx = Buffer::from_vec(onnx);
+        let network = aside(|| Network::load_within(&onnx, left, &run))?;
         let more = network.byte_length().saturating_sub(bytes);
         charge.grow(more).map_err(|over| self.too_large(over))?;
         Ok(HostGraph {
