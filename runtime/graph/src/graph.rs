@@ -354,7 +354,7 @@ impl Graph {
             let value = Op::Full { dtype: *dtype, shape: shape.dims().to_vec(), value: 0.0 };
             Cpu::new().run_one(&value, &[], run).ok()
         };
-        if plan.peak_bytes > WARM_UP_BYTES_MAX {
+        if plan.peak_bytes > WARM_UP_BYTES_MAX || plan.cost > WARM_UP_COST_MAX {
             return Ok(());
         }
         let Some(inputs) = trial.key.inputs.iter().map(zeros).collect::<Option<Vec<_>>>() else {
@@ -378,6 +378,8 @@ struct Trial {
 
 /// The most bytes that a run takes which only prepares weights.
 const WARM_UP_BYTES_MAX: usize = 256 << 20;
+/// The most multiply-adds that it takes: about a second.
+const WARM_UP_COST_MAX: u64 = 1 << 35;
 
 /// What is tried for dimensions that are free.
 const TRIAL_SIZES: [usize; 5] = [2, 1, 8, 64, 224];
