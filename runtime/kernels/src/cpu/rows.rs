@@ -18,11 +18,7 @@ const COLUMNS: usize = 64;
 
 /// `out += a b` for some of the columns, which are all that `out` has. Slices that do not fit the sizes give a wrong
 /// result or a panic and nothing worse.
-pub(super) fn multiply<T: Real>(
-    matrices: &Matrices<'_, T>,
-    columns: Range<usize>,
-    out: &mut [T],
-) {
+pub(super) fn multiply<T: Real>(matrices: &Matrices<'_, T>, columns: Range<usize>, out: &mut [T]) {
     Arch::new().dispatch(Multiply { matrices, columns, out });
 }
 

@@ -64,7 +64,13 @@ impl Product<'_> {
         let one = |run: &Run<'_>, line: usize, out: &mut [f32]| {
             let planes = &planes[line * depth * self.layout.channel..];
             let residual = residual.map(|residual| &residual[line * size..][..size]);
-            self.line(run, line, Windows { product: self, offsets: &offsets, planes }, residual, out)
+            self.line(
+                run,
+                line,
+                Windows { product: self, offsets: &offsets, planes },
+                residual,
+                out,
+            )
         };
         let lines = out.len() / size.max(1);
         let work = size.saturating_mul(offsets.len());
