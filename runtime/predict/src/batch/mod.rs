@@ -1,0 +1,13 @@
+//! Requests that run together: collected, stacked on the host, run once, split by rows.
+
+mod batcher;
+mod clock;
+mod config;
+mod queue;
+mod stack;
+
+pub(crate) use batcher::{Batcher, Batchers};
+pub(crate) use clock::Clock;
+pub use config::{Batching, BatchingError};
+pub(crate) use queue::Lane;
+pub(crate) use stack::{rows, split, stack};
