@@ -196,7 +196,7 @@ fn a_model_that_loses_rows_is_asked_one_by_one() {
     let mut busy = Busy::new(&tenant);
     let (a, b) = (busy.send(&one(-4)), busy.send(&one(5)));
     busy.end();
-    assert_eq!(output(&a.answer().expect_status(200), "Y"), []);
+    assert!(output(&a.answer().expect_status(200), "Y").is_empty());
     assert_eq!(output(&b.answer().expect_status(200), "Y"), [6]);
     let log = tenant.client.get("/api/v1/models/b/logs").expect_status(200).text();
     assert!(log.contains("must have 2 rows along dimension 0"), "{log}");
@@ -288,7 +288,7 @@ fn what_cannot_be_a_row_of_a_batch_is_refused() {
     let wanted =
         r#"input "X" has 2 rows and input "Z" has 1; all inputs of a request must have as many"#;
     assert_eq!(refused.error(), wanted);
-    assert_eq!(output(&tenant.client.infer("b", inputs(&[])).expect_status(200), "Y"), []);
+    assert!(output(&tenant.client.infer("b", inputs(&[])).expect_status(200), "Y").is_empty());
 }
 
 #[test]

@@ -81,11 +81,13 @@ impl Predictor {
 
         let outputs = Arc::clone(&job.outputs);
         let _cancels = job.cancel.on_drop();
-        let mut _leaves = None;
-        match self.batcher(&job)? {
-            Some(batcher) => _leaves = Some(batcher.join(job).await),
-            None => self.run(Batch::new(vec![job])).await,
-        }
+        let _leaves = match self.batcher(&job)? {
+            Some(batcher) => Some(batcher.join(job).await),
+            None => {
+                self.run(Batch::new(vec![job])).await;
+                None
+            }
+        };
         let answer = answer.await;
         let answer = answer.map_err(|_| GuestError::Host("a host function panicked".into()))??;
         Ok(Prediction { outputs: arrange(&deployment.signature, answer, &outputs) })
