@@ -77,6 +77,8 @@ impl Batcher {
         // Whoever is ready on this thread joins first; it costs next to nothing when nobody is.
         tokio::task::yield_now().await;
         if let Some(batch) = self.next() {
+            // What else is due must not wait for this one's end.
+            self.go_on();
             let (engine, inline) = (self.engine.clone(), batch.is_quick());
             engine.run(self.run(batch), inline).await;
         }
