@@ -229,6 +229,27 @@ fn only_what_is_alike_runs_together() {
 }
 
 #[test]
+fn requests_of_several_lengths_are_padded_where_the_model_says_so() {
+    let _turn = turn();
+    let server = server();
+    let pad = "max = 32\npad = [{ input = \"X\", value = 7, outputs = [\"Y\"] }]";
+    let tenant = tenant(&server, "tenant", pad);
+    let mut busy = Busy::new(&tenant);
+    let requests = [vec![vec![1]], vec![vec![2, 3, 4], vec![5, 6, 7]], vec![vec![8, 9]]];
+    let sent: Vec<Pending> =
+        requests.iter().map(|rows| busy.send(&json!({ "inputs": inputs(rows) }))).collect();
+    busy.end();
+    for (rows, pending) in requests.iter().zip(sent) {
+        let answer = pending.answer().expect_status(200);
+        let wanted: Vec<i64> = rows.concat().iter().map(|value| value + 1).collect();
+        assert_eq!((output(&answer, "Y"), output(&answer, "TOLD")[0]), (wanted, 4));
+    }
+    let bad = bundle("max = 32\npad = [{ input = \"Z\" }]");
+    let refused = tenant.client.publish("bad", "1", &bad).expect_status(422);
+    assert!(refused.error().contains("one open dimension"), "{}", refused.text());
+}
+
+#[test]
 fn who_leaves_or_has_waited_too_long_does_not_run() {
     let _turn = turn();
     let server = server();

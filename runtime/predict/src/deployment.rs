@@ -13,7 +13,7 @@ use innkeeper_tensor::Signature;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Gate, Rate};
-use crate::batch::Batchers;
+use crate::batch::{Batchers, Padding};
 use crate::{Batching, LimitOverrides, Limits, PredictError};
 
 /// How long an instance is kept.
@@ -165,12 +165,12 @@ impl Deployment {
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
+            batchers: parts.batching.map(|batching| Batchers::new(batching, &parts.signature)),
             signature: parts.signature,
             isolation: parts.isolation,
             limits: parts.limits,
             description: parts.description,
             created_ms: parts.created_ms,
-            batchers: parts.batching.map(Batchers::new),
             loader: parts.loader,
             loading: tokio::sync::Mutex::new(()),
             state: Mutex::default(),
@@ -185,6 +185,10 @@ impl Deployment {
 
     pub(crate) fn batchers(&self) -> Option<&Batchers> {
         self.batchers.as_ref()
+    }
+
+    pub(crate) fn paddings(&self) -> &[Padding] {
+        self.batchers.as_ref().map_or(&[], |batchers| &batchers.paddings)
     }
 
     /// Whether requests of several tenants may share a batch.

@@ -18,7 +18,7 @@ mod schedule;
 mod tenant;
 
 pub use admission::InFlight;
-pub use batch::{Batching, BatchingError};
+pub use batch::{Batching, BatchingError, Pad};
 pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError, Loaded, Loader};
 pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.

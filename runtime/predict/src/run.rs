@@ -44,10 +44,13 @@ pub(crate) struct Job {
 impl Job {
     /// What others must have in common with it to run together with it.
     pub(crate) fn lane(&self) -> Lane {
-        let axis = self.deployment.signature.batch_axis;
+        let (axis, paddings) = (self.deployment.signature.batch_axis, self.deployment.paddings());
         let sizes = |input: &Named| {
             let mut dims = input.tensor.shape().dims().to_vec();
-            axis.and_then(|axis| dims.get_mut(axis)).into_iter().for_each(|rows| *rows = 0);
+            let padded = paddings.iter().find_map(|padding| padding.axis_of(&input.name));
+            for axis in axis.into_iter().chain(padded) {
+                dims.get_mut(axis).into_iter().for_each(|size| *size = 0);
+            }
             (input.name.clone(), dims)
         };
         let mut inputs: Vec<_> = self.inputs.iter().map(sizes).collect();
@@ -164,10 +167,22 @@ impl Batch {
         let axis = first.deployment.signature.batch_axis.unwrap_or_default();
         let outputs = self.host().answer(self.call(began, axis)?).await?;
         let rows: Vec<usize> = self.0.iter().map(|job| job.rows as usize).collect();
-        let answers = batch::split(&outputs, axis, &rows).map_err(PredictError::BadAnswer);
-        answers.inspect_err(|error| {
+        let answers = batch::split(&outputs, axis, &rows).and_then(|answers| self.cut(answers));
+        answers.map_err(PredictError::BadAnswer).inspect_err(|error| {
             first.predictor.log_error(&first.deployment, &error.to_string());
         })
+    }
+
+    /// The outputs of requests that were padded, cut back.
+    fn cut(&self, mut answers: Vec<Vec<Named>>) -> Result<Vec<Vec<Named>>, Mismatch> {
+        for padding in self.0[0].deployment.paddings() {
+            let lengths = self.0.iter().map(|job| padding.length(&job.inputs).unwrap_or(0));
+            let longest = lengths.clone().max().unwrap_or(0);
+            for (answer, length) in answers.iter_mut().zip(lengths) {
+                padding.cut(answer, length, longest)?;
+            }
+        }
+        Ok(answers)
     }
 
     /// Whose instance it runs in: the callers' own where all are of one tenant, else the owner's.
@@ -181,11 +196,23 @@ impl Batch {
         host
     }
 
+    fn stacked(&self, axis: usize) -> Result<Vec<Named>, GuestError> {
+        let first = &self.0[0];
+        let mut requests: Vec<Vec<Named>> = self.0.iter().map(|job| job.inputs.clone()).collect();
+        let failed = |error| GuestError::Host(format!("a batch was not stacked: {error}"));
+        for padding in first.deployment.paddings() {
+            let (limit, max) = ("tensor_bytes_max", first.limits.tensor_bytes_max);
+            if padding.bytes(&requests) > max {
+                return Err(GuestError::NoRoom { limit, max });
+            }
+            padding.pad(&mut requests).map_err(failed)?;
+        }
+        batch::stack(&requests, axis).map_err(failed)
+    }
+
     fn call(&self, began: Instant, axis: usize) -> Result<Call, PredictError> {
         let first = &self.0[0];
-        let requests: Vec<&[Named]> = self.0.iter().map(|job| &job.inputs[..]).collect();
-        let inputs = batch::stack(&requests, axis)
-            .map_err(|error| GuestError::Host(format!("a batch was not stacked: {error}")))?;
+        let inputs = self.stacked(axis)?;
         let deadline = self.0.iter().map(|job| job.deadline).min().unwrap_or(began);
         let cancels: Vec<Cancel> = self.0.iter().map(|job| job.cancel.clone()).collect();
         Ok(Call {

@@ -6,20 +6,24 @@ use std::time::Instant;
 
 use innkeeper_catalog::TenantName;
 use innkeeper_sandbox::Engine;
+use innkeeper_tensor::Signature;
 
 use super::queue::{Queue, Turn};
-use super::{Batching, Clock};
+use super::{Batching, Clock, Padding};
 use crate::run::{Batch, Job};
 
 /// A model's batchers: one for each caller, or one for all where the owner allows that.
 pub(crate) struct Batchers {
     pub(crate) batching: Batching,
+    pub(crate) paddings: Vec<Padding>,
     of: Mutex<HashMap<Option<TenantName>, Arc<Batcher>>>,
 }
 
 impl Batchers {
-    pub(crate) fn new(batching: Batching) -> Batchers {
-        Batchers { batching, of: Mutex::default() }
+    pub(crate) fn new(batching: Batching, signature: &Signature) -> Batchers {
+        // What does not fit was refused when the version was published: nothing is padded then.
+        let paddings = batching.paddings(signature).unwrap_or_default();
+        Batchers { batching, paddings, of: Mutex::default() }
     }
 
     /// The batcher of this caller's requests.

@@ -3,6 +3,8 @@
 use innkeeper_tensor::Signature;
 use serde::{Deserialize, Serialize};
 
+use super::{Pad, Padding};
+
 /// How requests for a model are put together. Sizes are in rows: steps along the signature's batch axis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,9 @@ pub struct Batching {
     /// Whether requests of different tenants may run together, in an instance of the owner's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub across_tenants: bool,
+    /// Inputs whose requests need not be of one length to run together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pad: Vec<Pad>,
 }
 
 fn one() -> u64 {
@@ -72,15 +77,24 @@ impl Batching {
     /// Whether a model of this signature may be batched.
     ///
     /// # Errors
-    /// It has no batch axis, or takes nothing that has one.
+    /// It has no batch axis, takes nothing that has one, or cannot be padded as it says.
     pub fn check_signature(&self, signature: &Signature) -> Result<(), BatchingError> {
-        match signature.batch_axis {
-            None => Err(BatchingError("the signature declares no batch axis".into())),
-            Some(_) if signature.inputs.is_empty() => {
-                Err(BatchingError("a model without inputs has no rows".into()))
-            }
-            Some(_) => Ok(()),
+        if signature.batch_axis.is_none() {
+            return Err(BatchingError("the signature declares no batch axis".into()));
         }
+        if signature.inputs.is_empty() {
+            return Err(BatchingError("a model without inputs has no rows".into()));
+        }
+        self.paddings(signature).map(drop)
+    }
+
+    pub(crate) fn paddings(&self, signature: &Signature) -> Result<Vec<Padding>, BatchingError> {
+        for (i, Pad { input, .. }) in self.pad.iter().enumerate() {
+            if self.pad[..i].iter().any(|other| other.input == *input) {
+                return Err(BatchingError(format!("pad names the input {input:?} twice")));
+            }
+        }
+        self.pad.iter().map(|pad| Padding::new(pad, signature)).collect()
     }
 
     /// The level of a request that asks for none.
@@ -101,6 +115,7 @@ mod tests {
             priorities: 1,
             default_priority: None,
             across_tenants: false,
+            pad: Vec::new(),
         }
     }
 

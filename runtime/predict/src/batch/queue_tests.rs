@@ -8,6 +8,7 @@ fn batching(preferred: &[u64], max: u64, delay_us: u64) -> Batching {
         priorities: 3,
         default_priority: None,
         across_tenants: false,
+        pad: Vec::new(),
     }
 }
 

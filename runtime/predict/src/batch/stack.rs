@@ -25,10 +25,10 @@ pub(crate) fn rows(signature: &Signature, inputs: &[Named]) -> Result<Option<u64
 ///
 /// # Errors
 /// They do not have the same names and shapes.
-pub(crate) fn stack(requests: &[&[Named]], axis: usize) -> Result<Vec<Named>, StackError> {
+pub(crate) fn stack(requests: &[Vec<Named>], axis: usize) -> Result<Vec<Named>, StackError> {
     let first = requests.first().ok_or(StackError::Empty)?;
     let stacked = first.iter().map(|input| {
-        let find = |request: &&[Named]| request.iter().position(|other| other.name == input.name);
+        let find = |request: &Vec<Named>| request.iter().position(|other| other.name == input.name);
         let tensors = requests.iter().map(|request| find(request).map(|at| &request[at].tensor));
         let tensors: Vec<&Tensor> = tensors.collect::<Option<_>>().ok_or(StackError::Empty)?;
         Ok(Named { name: input.name.clone(), tensor: Tensor::stack(&tensors, axis)? })
@@ -76,7 +76,7 @@ mod tests {
             [named("X", &[1, 2], 0), named("Y", &[1], 100)],
             [named("Y", &[2], 200), named("X", &[2, 2], 10)],
         );
-        let stacked = stack(&[&a, &b], 0).unwrap();
+        let stacked = stack(&[a.to_vec(), b.to_vec()], 0).unwrap();
         assert_eq!(
             stacked,
             [
