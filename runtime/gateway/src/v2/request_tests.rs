@@ -1,3 +1,4 @@
+use innkeeper_predict::SequenceId;
 use innkeeper_tensor::Tensor;
 use proptest::prelude::*;
 
