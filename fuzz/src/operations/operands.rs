@@ -29,7 +29,7 @@ impl Operand {
 enum Kind {
     /// The dtype that all such operands have.
     Main,
-    Index,
+    Indices,
     Condition,
     Of(DType),
 }
@@ -57,7 +57,7 @@ fn operand((kind, mut dims): Wanted, main: DType, from: &mut Source<'_>) -> Opti
     let dtype = match kind {
         _ if change == 255 => from.dtype(),
         Kind::Main => main,
-        Kind::Index => from.pick(&[DType::Int64, DType::Int32]),
+        Kind::Indices => from.pick(&[DType::Int64, DType::Int32]),
         Kind::Condition => DType::Bool,
         Kind::Of(dtype) => dtype,
     };
@@ -80,7 +80,7 @@ fn tensor(dtype: DType, shape: &Shape, kind: Kind, from: &mut Source<'_>) -> Ten
     let (fill, first, second) = (from.byte() % 5, from.number(), from.number());
     let number = |index: usize| match (kind, fill) {
         // In range, mostly.
-        (Kind::Index, 0..4) => (index * (usize::from(fill) + 1) % 3) as f64 - f64::from(fill % 2),
+        (Kind::Indices, 0..4) => (index * (usize::from(fill) + 1) % 3) as f64 - f64::from(fill % 2),
         (_, 0) => (index % 7) as f64 - 3.0,
         (_, 1) => ((index * 37 + 11) % 101) as f64 / 25.0 - 2.0,
         (_, 2) => first,
@@ -160,7 +160,7 @@ fn wanted(op: &Op, from: &mut Source<'_>) -> Vec<Wanted> {
             let dims = dims(from);
             (0..1 + from.byte() % 4).map(|_| main(&dims)).collect()
         }
-        Op::Gather { .. } => vec![(Main, dims(from)), (Index, dims(from))],
+        Op::Gather { .. } => vec![(Main, dims(from)), (Indices, dims(from))],
         Op::Binary(_) | Op::Compare(_) => {
             let dims = dims(from);
             let (a, b) = (part(&dims, from), part(&dims, from));
@@ -178,7 +178,7 @@ fn wanted(op: &Op, from: &mut Source<'_>) -> Vec<Wanted> {
         Op::Move(Move::ReverseSequence { .. }) => {
             let dims = dims(from);
             let batch = dims.first().copied().unwrap_or(1);
-            vec![(Main, dims), (Index, vec![batch])]
+            vec![(Main, dims), (Indices, vec![batch])]
         }
         Op::Index(index) => indexed(*index, from),
         Op::Norm(norm) => normed(norm, from),
@@ -191,7 +191,7 @@ fn wanted(op: &Op, from: &mut Source<'_>) -> Vec<Wanted> {
             let rows = if rope.positions { 4 } else { s };
             let mut all = vec![main(&[b, s, heads * width])];
             all.extend([main(&[rows, turned]), main(&[rows, turned])]);
-            all.extend(rope.positions.then(|| (Index, vec![b, s])));
+            all.extend(rope.positions.then(|| (Indices, vec![b, s])));
             all
         }
         Op::Conv(of) => {
@@ -264,17 +264,17 @@ fn indexed(index: Index, from: &mut Source<'_>) -> Vec<Wanted> {
     let data = dims(from);
     let inner = data.last().copied().unwrap_or(1);
     match index {
-        Index::GatherElements { .. } => vec![(Main, data.clone()), (Index, data)],
-        Index::GatherNd { .. } => vec![(Main, data), (Index, ending(from, &[1]))],
+        Index::GatherElements { .. } => vec![(Main, data.clone()), (Indices, data)],
+        Index::GatherNd { .. } => vec![(Main, data), (Indices, ending(from, &[1]))],
         Index::ScatterElements { .. } => {
-            vec![(Main, data.clone()), (Index, data.clone()), (Main, data)]
+            vec![(Main, data.clone()), (Indices, data.clone()), (Main, data)]
         }
         Index::ScatterNd { .. } => {
             let rows = from.small();
             let updates = [&[rows], data.get(1..).unwrap_or_default()].concat();
-            vec![(Main, data), (Index, vec![rows, 1]), (Main, updates)]
+            vec![(Main, data), (Indices, vec![rows, 1]), (Main, updates)]
         }
-        Index::OneHot { .. } => vec![(Index, data), (Main, vec![2])],
+        Index::OneHot { .. } => vec![(Indices, data), (Main, vec![2])],
         Index::Compress { .. } => vec![(Main, data), (Condition, vec![inner])],
         Index::NonZero | Index::Unique { .. } => vec![(Main, data)],
     }
@@ -332,7 +332,7 @@ fn lost(loss: &Loss, from: &mut Source<'_>) -> Vec<Wanted> {
     match loss.of {
         LossOf::CrossEntropy { .. } => {
             let labels = dims[..dims.len() - 1].to_vec();
-            vec![(Kind::Main, dims), (Kind::Index, labels)]
+            vec![(Kind::Main, dims), (Kind::Indices, labels)]
         }
         _ => vec![(Kind::Main, dims.clone()), (Kind::Main, dims)],
     }
@@ -406,7 +406,7 @@ fn backward(grad: &Grad, from: &mut Source<'_>) -> Vec<Wanted> {
         Grad::Gather { ref shape, .. } => {
             let rows = from.small();
             let tail: Vec<usize> = shape.iter().skip(1).map(|&dim| dim.min(8)).collect();
-            vec![main(&[&[rows], &tail[..]].concat()), (Kind::Index, vec![rows])]
+            vec![main(&[&[rows], &tail[..]].concat()), (Kind::Indices, vec![rows])]
         }
         Grad::Linear { .. } => {
             let all = linear(from, false, false);
