@@ -165,7 +165,7 @@ def bundle(_):
 def operations(_):
     """Any bytes, beginning with each of the operations."""
     chance = random.Random(7)
-    for operation in range(38):
+    for operation in range(39):
         for length in (8, 24, 48, 96, 96, 96, 200, 200):
             # Mostly small numbers, which more often fit.
             rest = [chance.choice((chance.randrange(8), chance.randrange(256))) for _ in range(length)]

@@ -11,7 +11,7 @@ use innkeeper_tensor::{Buffer, DType, Named, Shape, Tensor, TensorSpec};
 const ELEMENTS_MAX: usize = 1 << 12;
 /// The most bytes that a run may take.
 const RUN_BYTES_MAX: usize = 8 << 20;
-/// When a run is stopped.
+/// When loading or a run is stopped.
 const RUN_MAX: Duration = Duration::from_secs(1);
 
 /// Loads the file; what loads runs or says why not, and gives back what it was lent.
@@ -22,7 +22,9 @@ pub fn check(bytes: &[u8]) {
         plans_max: 2,
         plan_bytes_max: 1 << 20,
     };
-    let Ok(graph) = Graph::load(bytes, &limits) else { return };
+    let begun = Instant::now();
+    let stop = move || begun.elapsed() > RUN_MAX;
+    let Ok(graph) = Graph::load(bytes, &limits, &Run::new().until(&stop)) else { return };
     for size in [2, 1, 0] {
         let inputs = graph.inputs().iter().map(|spec| input(spec, size));
         let Some(inputs) = inputs.collect::<Option<Vec<Named>>>() else { continue };

@@ -1,6 +1,8 @@
 //! Operands: shapes that mostly fit the operation, and elements of every kind.
 
-use innkeeper_kernels::{Draw, Grad, Index, Loss, LossOf, Move, Norm, Op, Optim, Quant};
+use innkeeper_kernels::{
+    Cell, Draw, Grad, Index, Loss, LossOf, Move, Norm, Op, Optim, Quant, Recurrent,
+};
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor, bf16, f16};
 
 use super::ELEMENTS_MAX;
@@ -215,6 +217,7 @@ fn wanted(op: &Op, from: &mut Source<'_>) -> Vec<Wanted> {
             }
             _ => Vec::new(),
         },
+        Op::Recurrent(of) => recurrent(of, from),
         Op::Trees(trees) => vec![main(&[from.small(), trees.features().max(from.small())])],
         Op::Loss(loss) => lost(loss, from),
         Op::Quant(quant) => quantised(quant, from),
@@ -247,6 +250,22 @@ fn convolved(groups: usize, from: &mut Source<'_>) -> (Vec<usize>, Vec<usize>, u
     let mut weight = vec![groups * out, per_group];
     weight.extend(x[2..].iter().map(|_| 1 + from.small() % 4));
     (x, weight, groups * out)
+}
+
+fn recurrent(of: &Recurrent, from: &mut Source<'_>) -> Vec<Wanted> {
+    let [t, b, h] = [from.small(), from.small(), from.small()];
+    let wide = of.cell.gates() * h;
+    let split = of.cell == (Cell::Gru { after: false });
+    let mut shapes = vec![vec![t, b, wide], vec![if split { 2 * h } else { wide }, h]];
+    shapes.extend(split.then(|| vec![h, h]));
+    shapes.extend(of.bias.then(|| vec![wide]));
+    shapes.push(vec![b, h]);
+    shapes.extend((of.cell == Cell::Lstm).then(|| vec![b, h]));
+    shapes.extend(of.peepholes.then(|| vec![3 * h]));
+    let mut all: Vec<Wanted> =
+        shapes.into_iter().map(|dims| (Kind::Of(DType::Fp32), dims)).collect();
+    all.extend(of.lengths.then(|| (Kind::Indices, vec![b])));
+    all
 }
 
 fn linear(from: &mut Source<'_>, bias: bool, residual: bool) -> Vec<Wanted> {

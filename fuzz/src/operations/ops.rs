@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use innkeeper_kernels::{
-    Activation, Aggregate, Attention, Binary, Branch, Compare, Conv, ConvTranspose, Coordinates,
-    Curve, Depth, Draw, Index, Move, Nearest, Norm, Op, Order, Pad, PoolKind, Pooling, Post, Quant,
-    Random, Reduce, Resize, Rope, Sample, Scatter, Test, TreeNode, TreeTest, TreeWeight, Trees,
-    TreesSpec, Unary, Window,
+    Activation, Aggregate, Attention, Binary, Branch, Cell, Compare, Conv, ConvTranspose,
+    Coordinates, Curve, Depth, Draw, Index, Move, Nearest, Norm, Op, Order, Pad, PoolKind, Pooling,
+    Post, Quant, Random, Recurrent, Reduce, Resize, Rope, Sample, Scatter, Test, TreeNode,
+    TreeTest, TreeWeight, Trees, TreesSpec, Unary, Window,
 };
 use innkeeper_tensor::DType;
 
@@ -15,7 +15,7 @@ use crate::source::Source;
 
 /// The next operation; `None` where attributes alone are refused.
 pub(super) fn op(from: &mut Source<'_>) -> Option<Op> {
-    Some(match from.byte() % 38 {
+    Some(match from.byte() % 39 {
         0 => Op::Full { dtype: from.dtype(), shape: from.sizes(), value: from.number() },
         1 => Op::Arange {
             dtype: from.dtype(),
@@ -71,6 +71,7 @@ pub(super) fn op(from: &mut Source<'_>) -> Option<Op> {
         34 => Op::Random(random(from)),
         35 => Op::Trees(Arc::new(Trees::new(&trees(from)).ok()?)),
         36 => Op::Quant(quant(from)),
+        38 => Op::Recurrent(recurrent(from)),
         _ => training::op(from),
     })
 }
@@ -318,6 +319,18 @@ fn quant(from: &mut Source<'_>) -> Quant {
         },
         6 => Quant::Weight4 { group: from.pick(&GROUPS) },
         _ => Quant::Weight8,
+    }
+}
+
+fn recurrent(from: &mut Source<'_>) -> Recurrent {
+    let cells = [Cell::Rnn, Cell::Gru { after: false }, Cell::Gru { after: true }, Cell::Lstm];
+    Recurrent {
+        cell: from.pick(&cells),
+        reverse: from.flag(),
+        bias: from.flag(),
+        peepholes: from.rarely(4),
+        lengths: from.flag(),
+        activations: [activation(from), activation(from), activation(from)],
     }
 }
 

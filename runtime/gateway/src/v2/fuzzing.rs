@@ -30,5 +30,5 @@ pub fn encode(outputs: &[Named], binary: bool) -> Result<(Option<usize>, Vec<u8>
     let head = Head { model: "m", version: "1", id: None };
     let encoded = response::encode(&head, outputs, &Form { wanted: &[], binary });
     let encoded = encoded.map_err(|bad| bad.to_string())?;
-    Ok((encoded.header_len, encoded.chunks.concat()))
+    Ok((encoded.header_len, Vec::from(encoded.chunks).concat()))
 }
