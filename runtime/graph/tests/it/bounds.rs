@@ -104,7 +104,7 @@ fn sizes_beyond_any_memory_are_refused() {
     };
     // More elements than a number can count, than memory could hold, and than the budget has.
     refused(&grown("Expand", &[1 << 62, 1 << 62, 2]), &x, "too large");
-    refused(&grown("Expand", &[1 << 40, 2]), &x, "mebibyte");
+    refused(&grown("Expand", &[1 << 40, 2]), &x, "at most 1048576 bytes");
     refused(&grown("Expand", &[1 << 20, 2]), &x, "at most 1048576 bytes");
     refused(&grown("Tile", &[i64::MAX]), &x, "too large");
     refused(&grown("Tile", &[-1]), &x, "Tile");
