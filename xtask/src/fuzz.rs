@@ -119,7 +119,8 @@ fn build() -> Result<()> {
         );
     }
     let manifest = format!("{WORKSPACE}/Cargo.toml");
-    let mut build = cargo(&["build", "--release", "--locked", "--bins", "--manifest-path"]);
+    // Not `--locked`: what a crate of the host has come to depend on is not in this lock file yet.
+    let mut build = cargo(&["build", "--release", "--bins", "--manifest-path"]);
     build.args([&manifest, "-Zprofile-rustflags"]);
     for package in WATCHED {
         build.arg(format!("--config=profile.release.package.{package}.rustflags={FLAGS:?}"));
