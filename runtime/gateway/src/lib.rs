@@ -30,3 +30,6 @@ mod reply;
 
 pub use config::GatewayConfig;
 pub use serve::Gateway;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use v2::fuzzing;

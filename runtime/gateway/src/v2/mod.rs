@@ -3,6 +3,8 @@
 mod bad;
 mod data;
 mod elements;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod infer;
 mod input;
 mod metadata;

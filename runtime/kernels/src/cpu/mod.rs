@@ -98,9 +98,10 @@ impl Backend for Cpu {
                 run.check()?;
                 random::random(of, results, inputs, run)
             }
-            (Op::Trees(of), [x]) => {
+            (Op::Trees(of), _) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
+                let &[x] = inputs else { return Err(miscounted(op)) };
                 trees::trees(of, results, x, run)
             }
             (Op::Recurrent(of), _) => {
@@ -123,9 +124,10 @@ impl Backend for Cpu {
                 run.check()?;
                 pool::pool(of, inputs, run)
             }
-            (Op::Loss(of), [x, target]) => {
+            (Op::Loss(of), _) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
+                let &[x, target] = inputs else { return Err(miscounted(op)) };
                 loss::loss(of, results, x, target, run)
             }
             (Op::Grad(of), _) => {
@@ -233,9 +235,14 @@ impl Backend for Cpu {
                 let added = infer_matmul::added(rest.iter().copied(), *bias, *residual);
                 matmul::linear(run, x, weight, added, *activation)
             }
-            _ => Err(invalid(name, "wrong number of operands")),
+            _ => Err(miscounted(op)),
         }
     }
+}
+
+/// What the check has found already.
+fn miscounted(op: &Op) -> OpError {
+    invalid(op.name(), "wrong number of operands")
 }
 
 /// [`Op::output`] of these tensors, without an allocation for the usual numbers of operands.
