@@ -23,4 +23,5 @@ mod durability;
 mod hostile;
 mod limits;
 mod networks;
+mod operations;
 mod training;
