@@ -91,7 +91,7 @@ impl Tensor {
     /// ```
     ///
     /// # Errors
-    /// See [`Tensor`]; a size that changes is 1 to 2^20.
+    /// See [`Tensor`]; a size that changes is at most 2^20.
     pub fn resize(
         &self,
         shape: &[usize],

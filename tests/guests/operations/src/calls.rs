@@ -246,9 +246,6 @@ pub const WRONG: &[Call] = &[
         "depth-to-space by 0",
         || one(x(&[1, 4, 1, 1])?.depth_to_space(0, DepthOrder::DepthColumnRow)),
     ),
-    ("resize to nothing", || {
-        one(x(&[1, 4])?.resize(&[1, 0], Sample::Linear, Coordinates::HalfPixel, false))
-    }),
     ("resize to more than anything", || {
         let size = u32::MAX as usize;
         one(x(&[1, 4])?.resize(&[1, size], Sample::Linear, Coordinates::HalfPixel, false))
