@@ -24,4 +24,5 @@ mod durability;
 mod hostile;
 mod limits;
 mod networks;
+mod operations;
 mod training;
