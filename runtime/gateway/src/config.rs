@@ -20,6 +20,8 @@ pub struct GatewayConfig {
     pub headers_max: usize,
     /// Bytes of a request's line and headers together. More are answered with a 431.
     pub header_bytes_max: usize,
+    /// Requests that one HTTP/2 connection may have open at once.
+    pub http2_streams_max: u32,
     /// Bytes of all request bodies that are held at once, over all tenants.
     pub bodies_bytes_max: u64,
     /// Bytes of a bundle, which is held in memory whole. Larger assets go up on their own, through `/api/v1/uploads`.
@@ -46,6 +48,7 @@ impl Default for GatewayConfig {
             body_idle_ms: 30_000,
             headers_max: 100,
             header_bytes_max: 32 << 10,
+            http2_streams_max: 128,
             bodies_bytes_max: 2 << 30,
             bundle_bytes_max: 512 << 20,
             uploads_max: 32,

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, Uri};
 use innkeeper_catalog::{Catalog, CatalogError, KeyInfo, Scope, TenantName, key_id};
 
 use crate::error::Failure;
@@ -76,9 +76,9 @@ impl Gate {
     /// # Errors
     /// 401 without a valid key; the text does not say what is wrong with it. 403 for another site's page in a browser,
     /// where no keys are asked for.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Failure> {
+    pub(crate) fn admit(&self, headers: &HeaderMap, uri: &Uri) -> Result<Arc<Caller>, Failure> {
         if let Some(developer) = &self.developer {
-            check_local(headers)?;
+            check_local(headers, uri)?;
             return Ok(Arc::clone(developer));
         }
         let secret = headers.get(AUTHORIZATION).and_then(bearer).ok_or_else(|| {
@@ -107,13 +107,15 @@ fn now_ms() -> i64 {
 
 /// A page of another site must not reach a server without keys, neither directly nor by a name that it lets point at
 /// this machine: what a browser sends for it carries that site's name.
-fn check_local(headers: &HeaderMap) -> Result<(), Failure> {
+fn check_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
     let host = headers.get(HOST).map(|host| host.to_str().is_ok_and(is_local));
+    // HTTP/2 has the host there.
+    let authority = uri.authority().map(|authority| is_local(authority.as_str()));
     let origin = headers.get(ORIGIN).map(|origin| {
         let origin = origin.to_str().unwrap_or("");
         origin.split_once("://").is_some_and(|(_, host)| is_local(host))
     });
-    if host.unwrap_or(true) && origin.unwrap_or(true) {
+    if host.unwrap_or(true) && authority.unwrap_or(true) && origin.unwrap_or(true) {
         return Ok(());
     }
     Err(Failure::new(
@@ -161,7 +163,7 @@ mod tests {
         let gate = Gate::new(Some("dev".parse().unwrap()));
         let admit = |pairs: &[(hyper::header::HeaderName, &'static str)]| {
             let pairs = pairs.iter().map(|(k, v)| (k.clone(), HeaderValue::from_static(v)));
-            gate.admit(&pairs.collect())
+            gate.admit(&pairs.collect(), &Uri::from_static("/v2"))
                 .map(|caller| caller.tenant.to_string())
                 .map_err(|f| f.status.as_u16())
         };
@@ -174,6 +176,9 @@ mod tests {
         assert_eq!(admit(&[(HOST, "evil.example")]), Err(403));
         assert_eq!(admit(&[(HOST, "localhost"), (ORIGIN, "https://evil.example")]), Err(403));
         assert_eq!(admit(&[(HOST, "localhost"), (ORIGIN, "null")]), Err(403));
+        let over_http2 = |uri| gate.admit(&HeaderMap::new(), &Uri::from_static(uri)).is_ok();
+        assert!(over_http2("https://localhost:8000/v2"));
+        assert!(!over_http2("https://evil.example/v2"));
     }
 
     #[test]
@@ -183,7 +188,8 @@ mod tests {
             [None, Some("Bearer"), Some("Bearer ink_00000000_x"), Some("Basic eDp5"), Some("ink_1")]
         {
             let headers = value.map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
-            let failure = gate.admit(&headers.into_iter().collect()).unwrap_err();
+            let headers = headers.into_iter().collect();
+            let failure = gate.admit(&headers, &Uri::from_static("/v2")).unwrap_err();
             assert_eq!(failure.status, StatusCode::UNAUTHORIZED, "{value:?}");
         }
     }

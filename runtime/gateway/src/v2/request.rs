@@ -7,12 +7,12 @@ use innkeeper_tensor::{Named, Signature};
 use serde::de::{Deserialize, Deserializer};
 
 use super::input::{self, Tail};
-use super::parameters::{self, NOT_SERVED, parameters};
+use super::parameters::{self, NOT_SERVED, is_the_servers, parameters};
 use super::reading::{Fields, Items, Reading};
 use super::{Bad, tokens};
 
 /// Bytes of the caller's id, which is echoed.
-const ID_BYTES_MAX: usize = 1 << 10;
+pub(crate) const ID_BYTES_MAX: usize = 1 << 10;
 
 /// An inference request.
 #[derive(Debug, Default)]
@@ -203,9 +203,7 @@ impl<'de> Fields<'de> for ForModel<'_, 'de> {
     fn read<D: Deserializer<'de>>(&mut self, key: &Cow<'de, str>, from: D) -> Result<(), D::Error> {
         match &**key {
             "binary_data_output" => self.infer.binary = bool::deserialize(from)?,
-            "sequence_id" | "sequence_start" | "sequence_end" | "priority" | "timeout"
-            | "headers" => return Err(self.reading.bad(NOT_SERVED)),
-            _ if key.starts_with("triton_") => return Err(self.reading.bad(NOT_SERVED)),
+            name if is_the_servers(name) => return Err(self.reading.bad(NOT_SERVED)),
             name => {
                 let value = parameters::value(self.reading, from)?;
                 self.infer.parameters.push((name.to_owned(), value));
