@@ -47,13 +47,20 @@ impl App {
     ) -> Result<Reply, Infallible> {
         let (parts, mut body) = request.into_parts();
         let mut entry = Entry::new(self.ids.of(&parts.headers), parts.method.clone());
-        let mut reply = match self.handle(&parts, &mut body, &mut entry).await {
+        let cors = &self.config.cors;
+        // A browser asks without a key whether it may ask with one.
+        let answer = match cors.preflight(&parts) {
+            Some(reply) => Ok(reply),
+            None => self.handle(&parts, &mut body, &mut entry).await,
+        };
+        let mut reply = match answer {
             Ok(reply) => reply,
             Err(failure) => {
                 entry.failed(&failure);
                 failure.reply(style(parts.uri.path()))
             }
         };
+        cors.allow(&parts.headers, reply.headers_mut());
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
         entry.answered(reply.status());
         if parts.version == Version::HTTP_2 {
@@ -85,7 +92,7 @@ impl App {
         {
             return Ok(self.health(open));
         }
-        let caller = self.gate.admit(&parts.headers, &parts.uri)?;
+        let caller = self.gate.admit(&parts.headers, &parts.uri).await?;
         entry.tenant = Some(caller.tenant.clone());
         let route = route?;
         let at = Exchange { app: self, caller: &caller, parts };

@@ -2,6 +2,8 @@
 
 use innkeeper_catalog::TenantName;
 
+use crate::{Cors, TokenIssuer};
+
 /// How the gateway serves. Limits of a tenant are not here but in [`innkeeper_predict::Limits`].
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -33,6 +35,10 @@ pub struct GatewayConfig {
     pub drain_idle_ms: u64,
     /// Milliseconds after the signal to stop for requests that run to come to their end.
     pub drain_ms: u64,
+    /// Whose tokens are taken beside keys.
+    pub tokens: Option<TokenIssuer>,
+    /// Which other sites' pages may call from a browser.
+    pub cors: Cors,
     /// With it, no request needs a key and each is this tenant's, with every scope. Meant for a server that only this
     /// machine can reach; requests that a browser sends for another site are refused.
     pub dev_tenant: Option<TenantName>,
@@ -54,6 +60,8 @@ impl Default for GatewayConfig {
             uploads_max: 32,
             drain_idle_ms: 250,
             drain_ms: 30_000,
+            tokens: None,
+            cors: Cors::default(),
             dev_tenant: None,
         }
     }

@@ -189,6 +189,10 @@ impl Connection {
                     Phase::Finish => connection.as_mut().graceful_shutdown(),
                     Phase::End => return Ok(()),
                 },
+                () = counts.flood() => {
+                    tracing::info!("a client takes back one request after the other; its connection ends");
+                    return Ok(());
+                }
                 () = counts.rest(patience) => {
                     // A client that was told to leave and stays is left.
                     if leaving {

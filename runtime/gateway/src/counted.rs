@@ -1,22 +1,35 @@
-//! Requests of a connection that are not answered to their end.
+//! Requests of a connection: which are not answered to their end, and how many were taken back.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Requests that a client may take back in a second before they are answered. Each costs the client next to nothing and
+/// the server its beginning; no client that wants answers does more of it.
+const TAKEN_BACK_MAX: u32 = 500;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How many requests a connection has, and how many it had.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     open: AtomicUsize,
     ever: AtomicU64,
+    /// Since when, and how many since then.
+    taken_back: Mutex<Option<(Instant, u32)>>,
+    too_many: Notify,
 }
 
-/// One request, until it is dropped.
-pub(crate) struct Count(Arc<Counts>);
+/// One request, until it is answered or taken back.
+pub(crate) struct Count {
+    counts: Arc<Counts>,
+    answered: bool,
+}
 
 /// A body that counts until it is sent or given up.
 pub(crate) struct Counted<B> {
@@ -28,7 +41,7 @@ impl Counts {
     pub(crate) fn begin(self: &Arc<Counts>) -> Count {
         self.open.fetch_add(1, Ordering::Relaxed);
         self.ever.fetch_add(1, Ordering::Relaxed);
-        Count(Arc::clone(self))
+        Count { counts: Arc::clone(self), answered: false }
     }
 
     /// Waits until there was no request for so long, or up to twice as long.
@@ -42,16 +55,39 @@ impl Counts {
             }
         }
     }
+
+    /// Waits until too many requests were taken back.
+    pub(crate) async fn flood(&self) {
+        self.too_many.notified().await;
+    }
+
+    fn took_back(&self) {
+        let mut taken_back = self.taken_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let (since, count) = match *taken_back {
+            Some((since, count)) if now.duration_since(since) < SECOND => (since, count + 1),
+            _ => (now, 1),
+        };
+        *taken_back = Some((since, count));
+        if count > TAKEN_BACK_MAX {
+            self.too_many.notify_one();
+        }
+    }
 }
 
 impl Drop for Count {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.answered {
+            self.counts.took_back();
+        }
     }
 }
 
 impl<B> Counted<B> {
-    pub(crate) fn new(body: B, count: Count) -> Counted<B> {
+    /// The body of an answer to this request.
+    pub(crate) fn new(body: B, mut count: Count) -> Counted<B> {
+        count.answered = true;
         Counted { body, _count: count }
     }
 }
@@ -78,20 +114,35 @@ impl<B: Body + Unpin> Body for Counted<B> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_rests_when_nothing_is_open_and_nothing_came() {
         let counts = Arc::new(Counts::default());
-        let second = Duration::from_secs(1);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let open = counts.begin();
-        let rest = counts.rest(second);
         let end = async {
-            tokio::time::sleep(second * 5).await;
+            tokio::time::sleep(SECOND * 5).await;
             drop(open);
         };
-        tokio::join!(rest, end);
-        assert!(began.elapsed() >= second * 5);
+        tokio::join!(counts.rest(SECOND), end);
+        assert!(began.elapsed() >= SECOND * 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_many_at_once_are_too_many() {
+        let counts = Arc::new(Counts::default());
+        for _ in 0..TAKEN_BACK_MAX * 2 {
+            drop(Counted::new(http_body_util::Empty::<bytes::Bytes>::new(), counts.begin()));
+        }
+        for _ in 0..10 {
+            (0..TAKEN_BACK_MAX).for_each(|_| drop(counts.begin()));
+            assert!(counts.flood().now_or_never().is_none());
+            tokio::time::advance(SECOND).await;
+        }
+        (0..=TAKEN_BACK_MAX).for_each(|_| drop(counts.begin()));
+        assert!(counts.flood().now_or_never().is_some());
     }
 }

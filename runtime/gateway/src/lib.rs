@@ -16,8 +16,10 @@ mod serve;
 mod tls;
 
 mod app;
+mod cors;
 mod gate;
 mod journal;
+mod jwt;
 mod route;
 
 mod grpc;
@@ -33,5 +35,7 @@ mod query;
 mod reply;
 
 pub use config::GatewayConfig;
+pub use cors::Cors;
+pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
 pub use serve::{Gateway, Listener, Speaks};
 pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};

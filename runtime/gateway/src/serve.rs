@@ -82,7 +82,7 @@ impl Gateway {
         deployer: Deployer,
         catalog: Catalog,
     ) -> io::Result<Gateway> {
-        let gate = Gate::new(config.dev_tenant.clone());
+        let gate = Gate::new(config.dev_tenant.clone(), config.tokens.clone());
         gate.refresh(&catalog).await.map_err(io::Error::other)?;
         let app = App {
             gate,

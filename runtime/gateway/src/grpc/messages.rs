@@ -1,6 +1,6 @@
 //! The messages of `proto/`, as `build.rs` makes them.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#![allow(missing_docs, unreachable_pub, dead_code, clippy::all, clippy::pedantic)]
 
 /// `inference.proto`
 pub(crate) mod inference {

@@ -36,7 +36,6 @@ use messages::inference::{
 pub(crate) use reflection::Reflection;
 
 use crate::app::App;
-use crate::body::BODY_BYTES_MAX;
 use crate::error::Failure;
 use crate::journal::{Entry, X_REQUEST_ID};
 
@@ -83,7 +82,7 @@ async fn handle(
         return open.answer(&app, &parts, incoming).await;
     }
     let (parts, incoming) = request.into_parts();
-    let caller = app.gate.admit(&parts.headers, &parts.uri)?;
+    let caller = app.gate.admit(&parts.headers, &parts.uri).await?;
     entry.tenant = Some(caller.tenant.clone());
     if parts.method != Method::POST {
         return Err(Failure::method("POST"));

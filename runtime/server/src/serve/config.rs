@@ -8,8 +8,8 @@ use innkeeper_predict::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    CatalogSettings, ComponentSettings, DeploySettings, EngineSettings, LogSettings,
-    PredictSettings, ServerSettings, TlsSettings,
+    CatalogSettings, ComponentSettings, CorsSettings, DeploySettings, EngineSettings, JwtSettings,
+    LogSettings, PredictSettings, ServerSettings, TlsSettings,
 };
 
 /// The whole configuration of a server. What a file leaves out has its default; what it misspells is an error.
@@ -20,6 +20,10 @@ pub struct Config {
     pub server: ServerSettings,
     /// Encryption.
     pub tls: TlsSettings,
+    /// Tokens beside keys.
+    pub jwt: JwtSettings,
+    /// Browsers.
+    pub cors: CorsSettings,
     /// Logging.
     pub log: LogSettings,
     /// What each tenant may use that has no limits of its own.
@@ -78,6 +82,17 @@ pub enum ConfigError {
         /// Which of the two is not set.
         missing: &'static str,
     },
+    /// An issuer whose tokens could not be checked.
+    #[error("jwt.issuer is set and {missing} is empty; both are needed to check a token")]
+    Jwt {
+        /// What is not set.
+        missing: &'static str,
+    },
+    /// Any site, with what browsers keep for this one.
+    #[error(
+        "cors.origins has \"*\" and cors.credentials is true; name the sites that may, or leave credentials false"
+    )]
+    Cors,
     /// Keys switched off where others can reach the server.
     #[error(
         "--dev switches keys off and is for loopback addresses only, not for {given}; leave --dev out, or listen on 127.0.0.1"
@@ -123,6 +138,15 @@ impl Config {
         if certificates.is_empty() != key.is_empty() {
             let missing = if key.is_empty() { "tls.key" } else { "tls.certificates" };
             return Err(ConfigError::Tls { missing });
+        }
+        let needed = [("jwt.audience", &self.jwt.audience), ("jwt.keys", &self.jwt.keys)];
+        if !self.jwt.issuer.is_empty()
+            && let Some((missing, _)) = needed.into_iter().find(|(_, value)| value.is_empty())
+        {
+            return Err(ConfigError::Jwt { missing });
+        }
+        if self.cors.credentials && self.cors.origins.iter().any(|origin| origin == "*") {
+            return Err(ConfigError::Cors);
         }
         let at_least_one = [
             ("server.connections_max", self.server.connections_max as u64),
@@ -183,6 +207,8 @@ impl Config {
         let values = toml::Table::try_from(self).expect("every value here has a form in TOML");
         section(&mut text, &values, "server", ServerSettings::ABOUT, ServerSettings::MEANINGS);
         section(&mut text, &values, "tls", TlsSettings::ABOUT, TlsSettings::MEANINGS);
+        section(&mut text, &values, "jwt", JwtSettings::ABOUT, JwtSettings::MEANINGS);
+        section(&mut text, &values, "cors", CorsSettings::ABOUT, CorsSettings::MEANINGS);
         section(&mut text, &values, "log", LogSettings::ABOUT, LogSettings::MEANINGS);
         let rows = self.limits.rows();
         let meanings: Vec<(&str, [&str; 1])> = rows.iter().map(|row| (row.0, [row.2])).collect();
@@ -304,6 +330,8 @@ mod tests {
             "loopback addresses only",
         );
         check(|c| c.tls.key = "key.pem".into(), "tls.certificates is empty");
+        check(|c| c.jwt.issuer = "https://issuer".into(), "jwt.audience is empty");
+        check(|c| (c.cors.origins, c.cors.credentials) = (vec!["*".into()], true), "cors.origins");
         check(|c| c.deploy.compiles_max = 0, "deploy.compiles_max is 0; wanted at least 1");
         check(|c| c.limits.guest_memory_bytes_max = 3 << 30, "engine.guest_memory_bytes_max");
         check(|c| c.engine.guest_memory_bytes_max = 5 << 30, "at most 4294967296");

@@ -97,6 +97,37 @@ section! {
 }
 
 section! {
+    /// Tokens (JWT) of one issuer, such as an OpenID Connect provider, taken beside keys: RS256, ES256 and EdDSA.
+    pub struct JwtSettings {
+        /// The claim "iss" of its tokens; no tokens are taken when empty.
+        issuer: String = String::new();
+        /// What their claim "aud" must have in it.
+        audience: String = String::new();
+        /// Its public keys, as a JSON Web Key Set: a file, or an address that begins with https:// or http://. They are
+        /// kept for ten minutes; a key that is not among them is looked for, at most once a minute.
+        keys: String = String::new();
+        /// The claim with the name of the tenant, who must exist here.
+        tenant_claim: String = "tenant".into();
+        /// The claim with the scopes, among other words: predict, publish, admin.
+        scopes_claim: String = "scope".into();
+        /// By how many seconds the issuer's clock may differ.
+        leeway_s: u64 = 60;
+    }
+}
+
+section! {
+    /// Pages of other sites that may call from a browser (CORS).
+    pub struct CorsSettings {
+        /// Their sites, such as ["https://app.example"]; "*" is any. By default none may.
+        origins: Vec<String> = Vec::new();
+        /// Whether they may let the browser add what it keeps for this server. Keys and tokens need nothing of it.
+        credentials: bool = false;
+        /// Seconds for which a browser need not ask again.
+        max_age_s: u64 = 600;
+    }
+}
+
+section! {
     /// What the server writes on standard error.
     pub struct LogSettings {
         /// "text", "json" (one object a line), or "auto": text on a terminal, else json.

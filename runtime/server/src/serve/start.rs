@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use innkeeper_catalog::{Catalog, CatalogConfig, SystemClock, TenantName};
 use innkeeper_deploy::{DeployConfig, Deployer};
-use innkeeper_gateway::{Gateway, GatewayConfig, Listener, Speaks, Tls};
+use innkeeper_gateway::{Cors, Gateway, GatewayConfig, Listener, Speaks, Tls};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
 use tokio::net::TcpListener;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::config::Addresses;
 use super::data::{DataFolder, ensure_tenant};
-use super::{Config, housekeeping, tls};
+use super::{Config, housekeeping, issuer, tls};
 use crate::failure::{Code, Failure};
 
 /// The tenant of everyone when keys are switched off.
@@ -325,6 +325,12 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
         uploads_max: server.uploads_max,
         drain_idle_ms: server.drain_idle_ms,
         drain_ms: server.drain_ms,
+        tokens: issuer::open(&config.jwt),
+        cors: Cors {
+            origins: config.cors.origins.clone(),
+            credentials: config.cors.credentials,
+            max_age_s: config.cors.max_age_s,
+        },
         dev_tenant,
         ..GatewayConfig::default()
     })
