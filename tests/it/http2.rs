@@ -52,7 +52,7 @@ fn rest_is_the_same_over_http2() {
     assert_eq!(said["outputs"][0]["data"][0], 2.0);
     assert_eq!(ask("/v2/models/absent/infer", &["-d", "{}"]).1, 404);
     assert_eq!(ask("/v2", &["-X", "PATCH"]).1, 405);
-    assert_eq!(ask("/v2/models/m", &["-H", "authorization:"]).1, 401);
+    assert_eq!(curl(&["--http2-prior-knowledge", &format!("{}/v2", server.url)]).1, 401);
     let many: Vec<String> = (0..60).map(|i| format!("x-{i}: 1")).collect();
     let many: Vec<&str> = many.iter().flat_map(|header| ["-H", header.as_str()]).collect();
     assert_eq!(ask("/v2", &many).1, 431);
@@ -125,6 +125,59 @@ fn rapid_resets_end_their_connection_alone() {
     }
     assert!(wire.ends(SOON), "the flood goes on");
     client.get("/v2").expect_status(200);
+}
+
+/// A field of a message: its number, and its bytes.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
+}
+
+/// A framed request for the hostile guest to spin for ever.
+fn spin() -> Vec<u8> {
+    let tensor = |name: &[u8], datatype: &[u8]| {
+        field(5, &[field(1, name), field(2, datatype), field(3, &[1])].concat())
+    };
+    let message = [
+        field(1, b"hostile"),
+        tensor(b"MODE", b"BYTES"),
+        tensor(b"VALUE", b"FP32"),
+        field(7, b"\x04\0\0\0spin"),
+        field(7, &[0; 4]),
+    ]
+    .concat();
+    [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat()
+}
+
+/// A client whose time is over, or that goes away, stops its model long before the deadline of 30 seconds.
+#[test]
+fn a_call_that_nobody_waits_for_stops() {
+    let server = Server::start();
+    let tenant = server.tenant("acme");
+    tenant.publish("hostile", "1", &guest("tests/guests/hostile").bundle).expect_status(201);
+    let folder = tempfile::tempdir().unwrap();
+    let (body, trailers) = (folder.path().join("body"), folder.path().join("trailers"));
+    std::fs::write(&body, spin()).unwrap();
+    let key = format!("authorization: Bearer {}", tenant.key);
+    let (body, trailers) = (format!("@{}", body.display()), trailers.display().to_string());
+    let url = format!("http://{}/inference.GRPCInferenceService/ModelInfer", server.grpc);
+    let call = |more: &[&str]| {
+        let kind = "content-type: application/grpc";
+        let fixed = ["--http2-prior-knowledge", "-H", &key, "-H", kind, "-H", "te: trailers"];
+        curl(&[&fixed[..], &["--data-binary", &body, "-D", &trailers, &url], more].concat())
+    };
+    let at_rest = || {
+        let usage = tenant.get("/api/v1/tenants/acme/usage").expect_status(200).json();
+        usage["usage"]["requests_in_flight"] == 0
+    };
+    assert_eq!(call(&["-H", "grpc-timeout: 300m"]).1, 200);
+    let said = std::fs::read_to_string(&trailers).unwrap();
+    assert!(said.contains("grpc-status: 4"), "DEADLINE_EXCEEDED: {said}");
+    eventually("its model stops", at_rest);
+    assert_eq!(call(&["--max-time", "0.5"]).1, 0, "curl goes away");
+    eventually("its model stops", at_rest);
+    call(&["-H", "grpc-timeout: soon"]);
+    let said = std::fs::read_to_string(&trailers).unwrap();
+    assert!(said.contains("grpc-status: 3"), "INVALID_ARGUMENT: {said}");
 }
 
 #[test]

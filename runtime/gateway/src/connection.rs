@@ -72,7 +72,12 @@ impl Connection {
     pub(crate) async fn run(self, stream: TcpStream, _permit: OwnedSemaphorePermit) {
         let patience = self.patience();
         let Some(tls) = &self.tls else { return self.speak(stream, None).await };
-        if let Some(stream) = tls.accept(stream, patience).await {
+        let mut phase = self.phase.clone();
+        let stream = tokio::select! {
+            stream = tls.accept(stream, patience) => stream,
+            _ = phase.wait_for(|phase| *phase >= Phase::Finish) => return,
+        };
+        if let Some(stream) = stream {
             let http2 = chose_http2(&stream);
             self.speak(stream, Some(http2)).await;
         }

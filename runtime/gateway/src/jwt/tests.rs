@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
-    RsaKeyPair,
+    RsaKeyPair, RsaPublicKeyComponents,
 };
 use serde_json::json;
 
@@ -41,17 +41,20 @@ impl Issuer {
 
     /// The set of public keys, named with this in front.
     fn set(&self, prefix: &str) -> Value {
-        let rsa = self.rsa.public();
+        let rsa = self.rsa();
         let (x, y) = self.ec.public_key().as_ref()[1..].split_at(32);
-        let part = |bytes: ring::io::Positive<'_>| base64(bytes.big_endian_without_leading_zero());
         json!({ "keys": [
             { "kty": "RSA", "kid": format!("{prefix}RS256"), "use": "sig", "alg": "RS256",
-              "n": part(rsa.modulus()), "e": part(rsa.exponent()) },
+              "n": base64(rsa.n), "e": base64(rsa.e) },
             { "kty": "EC", "crv": "P-256", "kid": format!("{prefix}ES256"), "x": base64(x), "y": base64(y) },
             { "kty": "OKP", "crv": "Ed25519", "kid": format!("{prefix}EdDSA"), "x": base64(self.ed.public_key()) },
             { "kty": "oct", "kid": "secret", "k": base64("secret") },
             { "kty": "new", "kid": "unheard of" },
         ] })
+    }
+
+    fn rsa(&self) -> RsaPublicKeyComponents<Vec<u8>> {
+        self.rsa.public().into()
     }
 
     fn sign(&self, algorithm: &str, message: &[u8]) -> Vec<u8> {
@@ -66,8 +69,7 @@ impl Issuer {
             "EdDSA" => self.ed.sign(message).as_ref().to_vec(),
             "HS256" => {
                 // With the bytes of the public key as the secret, as an attacker would.
-                let secret = self.rsa.public().modulus().big_endian_without_leading_zero().to_vec();
-                let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &secret);
+                let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &self.rsa().n);
                 ring::hmac::sign(&key, message).as_ref().to_vec()
             }
             _ => Vec::new(),
