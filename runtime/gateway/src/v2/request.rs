@@ -8,12 +8,12 @@ use innkeeper_tensor::{Named, Signature};
 use serde::de::{Deserialize, Deserializer};
 
 use super::input::{self, Tail};
-use super::parameters::{self, NOT_SERVED, parameters};
+use super::parameters::{self, NOT_SERVED, is_the_servers, parameters};
 use super::reading::{Fields, Items, Reading};
 use super::{Bad, tokens};
 
 /// Bytes of the caller's id, which is echoed.
-const ID_BYTES_MAX: usize = 1 << 10;
+pub(crate) const ID_BYTES_MAX: usize = 1 << 10;
 
 /// An inference request.
 #[derive(Debug, Default)]
@@ -213,8 +213,7 @@ impl<'de> Fields<'de> for ForModel<'_, 'de> {
             }
             "sequence_start" => self.infer.schedule.sequence_start = bool::deserialize(from)?,
             "sequence_end" => self.infer.schedule.sequence_end = bool::deserialize(from)?,
-            "headers" => return Err(self.reading.bad(NOT_SERVED)),
-            _ if key.starts_with("triton_") => return Err(self.reading.bad(NOT_SERVED)),
+            name if is_the_servers(name) => return Err(self.reading.bad(NOT_SERVED)),
             name => {
                 let value = parameters::value(self.reading, from)?;
                 self.infer.parameters.push((name.to_owned(), value));
