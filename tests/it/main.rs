@@ -18,9 +18,14 @@ mod publish;
 mod tenants;
 
 mod bad_input;
+mod batching;
 mod connections;
 mod durability;
 mod hostile;
+mod http2;
 mod limits;
 mod networks;
+mod operations;
+mod tls;
+mod tokens;
 mod training;

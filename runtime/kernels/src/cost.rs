@@ -85,7 +85,7 @@ impl Op {
             }
             _ => SINGLE,
         };
-        let calls = CALL.saturating_mul(results.len() as u64);
+        let calls = CALL.saturating_mul(results.len().max(1) as u64);
         touched.saturating_mul(each).saturating_add(calls)
     }
 
@@ -185,7 +185,7 @@ impl Op {
         let elements = |count: u64, shape: &Shape| count.saturating_add(shape.elements() as u64);
         let read = inputs.iter().map(|(_, shape)| *shape).fold(0, elements);
         let touched = read.max(results.iter().map(|(_, shape)| shape).fold(0, elements));
-        let calls = CALL.saturating_mul(inputs.len() as u64 + results.len() as u64);
+        let calls = CALL.saturating_mul((inputs.len() + results.len()).max(1) as u64);
         let work = match (self, inputs) {
             (Op::Grad(Grad::Linear { input, .. }), [(_, dy), (_, x), _]) => {
                 let depth = x.dims().last().copied().unwrap_or(0) as u64;
