@@ -16,6 +16,7 @@ mod protocol;
 mod cli;
 mod publish;
 mod tenants;
+mod traffic;
 
 mod bad_input;
 mod connections;

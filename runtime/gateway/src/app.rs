@@ -17,7 +17,7 @@ use crate::body::{self, Budget};
 use crate::coding::INLINE_BYTES_MAX;
 use crate::error::Failure;
 use crate::gate::{Caller, Gate};
-use crate::journal::{Entry, Ids, X_REQUEST_ID};
+use crate::journal::{Entry, Ids, X_INNKEEPER_VERSION, X_REQUEST_ID};
 use crate::reply::{Reply, json, json_as};
 use crate::route::{Route, Target, resolve, style};
 use crate::{GatewayConfig, interface, manage, query, v2};
@@ -50,6 +50,9 @@ impl App {
             }
         };
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
+        if let Some(version) = entry.version() {
+            reply.headers_mut().insert(X_INNKEEPER_VERSION, version);
+        }
         // With some of the body unread the connection would end without a word, and the next request on it be lost.
         let ends = reply.headers().contains_key(CONNECTION)
             || !body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
@@ -93,7 +96,7 @@ impl App {
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }
-            _ => manage::handle(at, route, body).await,
+            _ => manage::handle(at, route, body, entry).await,
         }
     }
 

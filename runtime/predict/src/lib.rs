@@ -13,6 +13,7 @@ mod logs;
 mod predictor;
 mod registry;
 mod tenant;
+mod traffic;
 
 pub use admission::InFlight;
 pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError, Loaded, Loader};
@@ -24,3 +25,4 @@ pub use logs::{LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
 pub use tenant::Usage;
+pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};

@@ -2,20 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::{ModelKey, TenantName};
+use innkeeper_catalog::{Meters, ModelKey, TenantName, Used};
 use innkeeper_sandbox::{
     ByteBudget, Call, Cancel, Engine, GuestError, Instance, Level, LogSink, Setup,
 };
 use innkeeper_tensor::{Named, Signature};
+use tokio::sync::mpsc;
 
 use crate::admission::InFlight;
 use crate::deployment::{Breaker, Loaded};
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
+    Breach, Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError,
+    Registry, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -33,6 +35,8 @@ pub struct Request {
     pub caller: TenantName,
     /// What is asked.
     pub deployment: Arc<Deployment>,
+    /// How the request came to that version, see [`Endpoint::choose`]; none when it was named itself.
+    pub via: Option<Via>,
     /// The caller's id of the request, or the gateway's.
     pub id: String,
     /// The request's parameters, each as JSON text.
@@ -61,7 +65,12 @@ struct Inner {
     tenants: RwLock<HashMap<TenantName, Arc<Tenant>>>,
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
     draining: AtomicBool,
+    meters: OnceLock<Meters>,
+    breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
+
+/// Candidates that have failed and of which nobody has heard yet.
+const BREACHES_MAX: usize = 64;
 
 impl Predictor {
     /// The way of a prediction, station by station. Dropping the future cancels it: the guest stops at the next tick
@@ -69,8 +78,26 @@ impl Predictor {
     ///
     /// # Errors
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
-    pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
-        let Request { caller, deployment, id, parameters, inputs, outputs } = request;
+    pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
+        let Some(via) = request.via.take() else { return self.one(request).await };
+        let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let answer = self.one(request).await;
+        if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
+            self.tell(&via.traffic, model, why);
+        }
+        answer
+    }
+
+    /// Tells whoever listens that a candidate has failed. With many told at once the next bad answer tells it again.
+    fn tell(&self, traffic: &Traffic, model: ModelKey, why: String) {
+        let breach = Breach { model, rollout: traffic.id(), why };
+        if self.0.breaches.0.try_send(breach).is_err() {
+            traffic.rearm();
+        }
+    }
+
+    async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
+        let Request { caller, deployment, via: _, id, parameters, inputs, outputs } = request;
         check_request(&deployment.signature, &inputs, &outputs)?;
 
         let tenant = self.tenant(&caller);
@@ -135,14 +162,14 @@ struct Run {
 impl Run {
     async fn finish(self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
         let began = Instant::now();
-        let outputs = Arc::clone(&call.outputs);
+        let (outputs, bytes_in) = (Arc::clone(&call.outputs), bytes_of(&call.inputs));
         let answer = self.guest(call).await;
         let answer = answer.and_then(|answer| {
             let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
             let kept = self.deployment.signature.check_outputs(&answer, wanted);
             kept.map(|()| answer).map_err(PredictError::BadAnswer)
         });
-        self.account(began, &answer);
+        self.account(began, bytes_in, &answer);
         drop(self.place);
         Ok((self.deployment, answer?))
     }
@@ -194,16 +221,24 @@ impl Run {
         }
     }
 
-    fn account(&self, began: Instant, answer: &Result<Vec<Named>, PredictError>) {
+    fn account(
+        &self,
+        began: Instant,
+        bytes_in: u64,
+        answer: &Result<Vec<Named>, PredictError>,
+    ) {
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (tenant, deployment) = (&self.tenant, &self.deployment);
-        tenant.requests.fetch_add(1, Ordering::Relaxed);
-        tenant.compute_us.fetch_add(us, Ordering::Relaxed);
-        deployment.note_duration(us);
         let error = answer.as_ref().err();
-        if error.is_some() {
-            tenant.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        tenant.count(&Used {
+            requests: 1,
+            failures: u64::from(error.is_some()),
+            compute_us: us,
+            device_us: 0,
+            bytes_in,
+            bytes_out: answer.as_ref().map_or(0, |outputs| bytes_of(outputs)),
+        });
+        deployment.note_duration(us);
         let failed = error.is_some_and(|error| error.fault() == crate::Fault::Plugin);
         deployment.note(&self.caller, failed, Instant::now(), &self.predictor.0.config.breaker);
         if failed && let Some(error) = error {
@@ -213,6 +248,10 @@ impl Run {
             logs.push(version, "", "error", &error.to_string(), bytes_max);
         }
     }
+}
+
+fn bytes_of(tensors: &[Named]) -> u64 {
+    tensors.iter().map(|named| named.tensor.as_bytes().len() as u64).sum()
 }
 
 fn check_request(
@@ -248,6 +287,7 @@ fn arrange(signature: &Signature, mut answer: Vec<Named>, wanted: &[String]) -> 
 impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
+        let (breach, breaches) = mpsc::channel(BREACHES_MAX);
         Predictor(Arc::new(Inner {
             config,
             engine,
@@ -255,7 +295,20 @@ impl Predictor {
             tenants: RwLock::default(),
             logs: RwLock::default(),
             draining: AtomicBool::new(false),
+            meters: OnceLock::new(),
+            breaches: (breach, Mutex::new(Some(breaches))),
         }))
+    }
+
+    /// The candidates that fail from now on, for the one who rolls back. `None` for whoever asks second.
+    pub fn breaches(&self) -> Option<mpsc::Receiver<Breach>> {
+        self.0.breaches.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts what tenants use by these meters too, which outlive the process. To be called before the first request.
+    pub fn count_by(&self, meters: Meters) {
+        // A second time changes nothing: tenants have their meters already.
+        let _ = self.0.meters.set(meters);
     }
 
     /// The engine that guests run on.
@@ -379,7 +432,8 @@ impl Predictor {
         }
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), Instant::now()));
+        let meter = self.0.meters.get().and_then(|meters| meters.of(name));
+        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }
