@@ -13,6 +13,7 @@ mod layers;
 mod clients;
 mod protocol;
 
+mod accounts;
 mod cli;
 mod publish;
 mod tenants;

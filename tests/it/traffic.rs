@@ -150,7 +150,10 @@ fn a_candidate_answers_its_share_is_promoted_and_rolled_back() {
     assert_eq!(promoted["version"], "2");
     assert_eq!(share(&tenant, 20), 20);
     tenant.get(&path("/rollout")).expect_status(404);
-    assert_eq!(tenant.post(&path("/promote"), &json!({})).expect_status(409).json()["code"], "conflict");
+    assert_eq!(
+        tenant.post(&path("/promote"), &json!({})).expect_status(409).json()["code"],
+        "conflict"
+    );
 
     let why = json!({ "why": "it was better before" });
     assert_eq!(tenant.post(&path("/rollback"), &why).expect_status(200).json()["version"], "1");
@@ -275,7 +278,12 @@ fn what_cannot_be_tried_is_refused() {
         ("a misspelt bound", with("bounds", json!({ "window": 1 })), 400, "window"),
         ("a misspelt field", with("canary", json!(1)), 400, "canary"),
         ("a bad reason", tenant.post(&path("/rollback"), &json!({ "why": "a\nb" })), 400, "why"),
-        ("nothing to go back to", tenant.post(&path("/rollback"), &json!({})), 409, "no other version"),
+        (
+            "nothing to go back to",
+            tenant.post(&path("/rollback"), &json!({})),
+            409,
+            "no other version",
+        ),
         (
             "no such alias",
             tenant.put("/api/v1/models/m/aliases/canary/rollout", &good),
@@ -288,4 +296,49 @@ fn what_cannot_be_tried_is_refused() {
         assert!(answer.error().contains(text), "{what}: {}", answer.error());
     }
     tenant.get(&path("/rollout")).expect_status(404);
+}
+
+#[test]
+fn a_policy_says_what_is_served_and_kept() {
+    let server = Server::start();
+    let tenant = two(&server);
+    let digits = guest("plugins/digits");
+    let publish = |label: usize| {
+        tenant.publish("m", &label.to_string(), &parts::always(&digits.bundle, label))
+    };
+    publish(3).expect_status(201);
+    let policy = |body: Value| tenant.put("/api/v1/models/m/policy", &body);
+    let served = || {
+        let shown = tenant.get("/api/v1/models/m").expect_status(200).json();
+        let versions = shown["versions"].as_array().unwrap().iter();
+        let served = versions.filter(|version| version["served"] == true);
+        served.map(|version| version["version"].as_str().unwrap().to_owned()).collect::<String>()
+    };
+    let call = |version: &str| {
+        let body = json!({ "inputs": picture() });
+        tenant.post(&format!("/v2/models/m/versions/{version}/infer"), &body).status
+    };
+    assert_eq!(
+        tenant.get("/api/v1/models/m/policy").json(),
+        json!({ "serve": "all", "keep": null })
+    );
+    policy(json!({ "serve": { "latest": 1 } })).expect_status(200);
+    assert_eq!((served().as_str(), call("2"), call("3")), ("13", 404, 200));
+    policy(json!({ "serve": { "versions": ["2"] } })).expect_status(200);
+    assert_eq!((served().as_str(), call("2"), call("3")), ("12", 200, 404));
+    assert_eq!(call("stable"), 200, "what an alias stands for is served always");
+
+    assert_eq!(policy(json!({ "keep": 1 })).expect_status(200).json()["removed"], 1);
+    assert_eq!((served().as_str(), call("2")), ("13", 404));
+    tenant.get("/api/v1/models/m/versions/2").expect_status(404);
+    publish(4).expect_status(201);
+    assert_eq!(served(), "14");
+    for bad in [
+        json!({ "serve": { "latest": 0 } }),
+        json!({ "serve": "some" }),
+        json!({ "keep": 0 }),
+        json!({ "keeps": 1 }),
+    ] {
+        policy(bad).expect_status(400);
+    }
 }

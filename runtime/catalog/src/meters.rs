@@ -140,13 +140,13 @@ impl Meters {
         let path = dir.join(FILE);
         let open = || -> std::io::Result<Counters> {
             let mut options = OpenOptions::new();
-            let mut file = options.create(true).truncate(false).read(true).write(true).open(&path)?;
+            let mut file =
+                options.create(true).truncate(false).read(true).write(true).open(&path)?;
             make_room(&mut file)?;
             Counters::map(&file)
         };
-        let counters = open().map_err(|error| {
-            CatalogError::io(format!("opening {}", path.display()), error)
-        })?;
+        let counters = open()
+            .map_err(|error| CatalogError::io(format!("opening {}", path.display()), error))?;
         Ok(Meters { counters: Arc::new(counters), slots: Arc::default() })
     }
 

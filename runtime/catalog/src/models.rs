@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::{QueryBuilder, Row, Sqlite, Transaction, sqlite::SqliteRow};
 
 use crate::{
-    Catalog, CatalogError, Digest, ModelKey, ModelRecord, Policy, Sharing, VersionName, VersionRecord,
+    Catalog, CatalogError, Digest, ModelKey, ModelRecord, Policy, Sharing, VersionName,
+    VersionRecord,
     policies::policy,
     rollouts::rollout,
     row::{digest, parsed},

@@ -23,8 +23,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    AuditLimits, Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion, PublishLimits,
-    UploadLimits,
+    AuditLimits, Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion,
+    PublishLimits, UploadLimits,
 };
 
 type Watch = Box<dyn FnMut(&'static str) -> Result<(), CatalogError> + Send>;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use innkeeper_catalog::{
-    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Policy, Sharing, TenantName, VersionName,
+    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Policy, Sharing, TenantName,
+    VersionName,
 };
 
 use crate::bundle::Manifest;

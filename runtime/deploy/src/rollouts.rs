@@ -79,11 +79,8 @@ impl Deployer {
         why: &str,
     ) -> Result<VersionName, DeployError> {
         let (alias, why) = (alias.clone(), why.to_owned());
-        self.change(
-            key,
-            |catalog, key| async move { catalog.roll_back(&key, &alias, &why).await },
-        )
-        .await
+        self.change(key, |catalog, key| async move { catalog.roll_back(&key, &alias, &why).await })
+            .await
     }
 
     /// Rolls back whatever fails from now on.
@@ -118,7 +115,8 @@ impl Deployer {
             Err(error) => {
                 tracing::error!(%model, %alias, %candidate, why, %error, "a candidate cannot be rolled back");
                 let owner = &model.owner;
-                let endpoint = self.predictor().endpoint(owner, owner.as_str(), model.name.as_str());
+                let endpoint =
+                    self.predictor().endpoint(owner, owner.as_str(), model.name.as_str());
                 if let Some(traffic) = endpoint.ok().as_ref().and_then(|e| e.rollout(alias)) {
                     traffic.rearm();
                 }

@@ -221,12 +221,7 @@ impl Run {
         }
     }
 
-    fn account(
-        &self,
-        began: Instant,
-        bytes_in: u64,
-        answer: &Result<Vec<Named>, PredictError>,
-    ) {
+    fn account(&self, began: Instant, bytes_in: u64, answer: &Result<Vec<Named>, PredictError>) {
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (tenant, deployment) = (&self.tenant, &self.deployment);
         let error = answer.as_ref().err();

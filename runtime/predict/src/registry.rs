@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use innkeeper_catalog::{AliasName, ModelKey, ModelName, Sharing, TenantName, VersionName};
 
-use crate::traffic::{Choice, Side, Traffic, Via};
 use crate::Deployment;
+use crate::traffic::{Choice, Side, Traffic, Via};
 
 /// A model as it is served: replaced as a whole whenever something about it changes, so that no request ever sees half
 /// of a change.

@@ -137,9 +137,8 @@ impl Traffic {
 
     /// A rollout; what is counted goes on where `present` is the same rollout under the same bounds.
     pub fn new(rollout: Rollout, bounds: Bounds, present: Option<&Traffic>) -> Traffic {
-        let same = present.filter(|present| {
-            present.id() == id(&rollout) && present.bounds == bounds
-        });
+        let same =
+            present.filter(|present| present.id() == id(&rollout) && present.bounds == bounds);
         let sides = same.map(|present| Arc::clone(&present.sides));
         let sides = sides.unwrap_or_else(|| Arc::new(Sides::new(bounds.clone())));
         Traffic { rollout, bounds, sides, drawn: AtomicU64::new(0) }
@@ -409,9 +408,8 @@ mod tests {
     }
 
     fn share(traffic: &Traffic, sticky: impl Fn(u32) -> Option<String>) -> f64 {
-        let candidate = |i: &u32| {
-            traffic.side(sticky(*i).as_deref().map(str::as_bytes)) == Side::Candidate
-        };
+        let candidate =
+            |i: &u32| traffic.side(sticky(*i).as_deref().map(str::as_bytes)) == Side::Candidate;
         f64::from((0..20_000).filter(candidate).count() as u32) / 20_000.0
     }
 
@@ -510,7 +508,10 @@ mod tests {
             (Bounds { requests_min: 0, ..Bounds::default() }, "requests_min"),
             (Bounds { window_ms: 0, ..Bounds::default() }, "window_ms"),
             (Bounds { errors_percent_max: Some(101.0), ..Bounds::default() }, "errors_percent_max"),
-            (Bounds { traps_percent_max: Some(f64::NAN), ..Bounds::default() }, "traps_percent_max"),
+            (
+                Bounds { traps_percent_max: Some(f64::NAN), ..Bounds::default() },
+                "traps_percent_max",
+            ),
             (Bounds { p99_ms_max: Some(0.0), ..Bounds::default() }, "p99_ms_max"),
         ];
         for (bounds, wanted) in cases {

@@ -228,9 +228,7 @@ async fn make(
             };
             catalog.set_rollout(&key("acme/digits"), &rollout).await
         }
-        Call::Promote => {
-            catalog.promote(&key("acme/digits"), &name("stable")).await.map(|_| ())
-        }
+        Call::Promote => catalog.promote(&key("acme/digits"), &name("stable")).await.map(|_| ()),
         Call::Share => {
             let sharing = Sharing::Tenants(vec![name("zeta")]);
             catalog.set_sharing(&key("acme/digits"), &sharing).await

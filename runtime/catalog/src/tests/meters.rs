@@ -41,7 +41,8 @@ async fn use_is_told_by_hours_days_and_whole() {
     let days = [row("acme", 0, 1), row("acme", 24, 6)];
     assert_eq!(bench.periods(Some("acme"), UsageBy::Day).await, days);
     assert_eq!(bench.periods(Some("acme"), UsageBy::All).await, [row("acme", 0, 7)]);
-    let day = bench.catalog.usage_periods(None, 0, 24 * HOUR_MS, UsageBy::All).await.expect("usage");
+    let day =
+        bench.catalog.usage_periods(None, 0, 24 * HOUR_MS, UsageBy::All).await.expect("usage");
     assert_eq!(day[0].used, used(1), "every number, and not what comes later");
     assert!(bench.catalog.meters().of(&name("nobody")).is_none());
 }
@@ -52,7 +53,8 @@ async fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
     bench.clock.set(5 * HOUR_MS);
     bench.catalog.flush_usage().await.expect("flushed");
     bench.count("acme", 3);
-    let (copies, dir) = (std::sync::Arc::new(std::sync::Mutex::new(Vec::new())), bench.dir.path().to_owned());
+    let (copies, dir) =
+        (std::sync::Arc::new(std::sync::Mutex::new(Vec::new())), bench.dir.path().to_owned());
     let copy = move || {
         let to = tempfile::tempdir().expect("a folder");
         super::crash::copy_folder(&dir, to.path());
@@ -75,10 +77,7 @@ async fn a_kill_between_any_two_steps_loses_and_doubles_nothing() {
         clock.set(9 * HOUR_MS);
         let catalog = open(dir.path(), &clock).await;
         let crashed = Bench { catalog, clock, dir };
-        assert_eq!(
-            crashed.periods(None, UsageBy::Hour).await,
-            [("acme".to_owned(), 5, 3)],
-        );
+        assert_eq!(crashed.periods(None, UsageBy::Hour).await, [("acme".to_owned(), 5, 3)],);
         crashed.count("acme", 1);
         assert_eq!(crashed.periods(None, UsageBy::All).await, [("acme".to_owned(), 0, 4)]);
     }

@@ -22,7 +22,10 @@ async fn an_alias_moves_and_what_is_warm_stays() {
     let (_dir, host) = two().await;
     let (first, second) = (host.resolve(Some("1")), host.resolve(Some("2")));
     assert!(Arc::ptr_eq(&host.resolve(None), &first));
-    host.deployer.set_alias(&key(), &name("stable"), &name("2"), Compatibility::Required).await.unwrap();
+    host.deployer
+        .set_alias(&key(), &name("stable"), &name("2"), Compatibility::Required)
+        .await
+        .unwrap();
     assert!(Arc::ptr_eq(&host.resolve(None), &second));
     assert!(Arc::ptr_eq(&host.resolve(Some("1")), &first));
     host.deployer.delete_alias(&key(), &name("stable")).await.unwrap();

@@ -13,9 +13,7 @@ use innkeeper_tensor::{Named, Tensor};
 use tempfile::TempDir;
 
 use crate::bundle::{AssetRef, BlobRef, Bundle, Device, Manifest};
-use crate::{
-    Compatibility, DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source,
-};
+use crate::{Compatibility, DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
 
 pub(crate) struct Host {
     pub(crate) catalog: Catalog,

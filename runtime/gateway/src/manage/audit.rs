@@ -1,7 +1,5 @@
 //! The audit log: an entry before every change, its outcome after it, and reading it.
 
-use std::sync::Arc;
-
 use innkeeper_catalog::{AuditEntry, AuditRecord, Catalog, Scope, TenantName, key_id};
 use serde::Serialize;
 
@@ -89,7 +87,8 @@ impl Open {
     /// Writes the outcome down.
     pub(super) async fn end(mut self, reply: &Result<Reply, Failure>) {
         self.ended = true;
-        write(&self.catalog, self.sequence, reply.as_ref().map_or_else(|f| f.code, |_| "done")).await;
+        write(&self.catalog, self.sequence, reply.as_ref().map_or_else(|f| f.code, |_| "done"))
+            .await;
     }
 }
 
@@ -127,7 +126,18 @@ impl From<AuditRecord> for Line {
     fn from(record: AuditRecord) -> Line {
         let AuditRecord { sequence, entry, outcome, began_ms, ended_ms } = record;
         let AuditEntry { tenant, actor, key_id, act, target, request_id } = entry;
-        Line { sequence, tenant, actor, key_id, act, target, outcome, request_id, began_ms, ended_ms }
+        Line {
+            sequence,
+            tenant,
+            actor,
+            key_id,
+            act,
+            target,
+            outcome,
+            request_id,
+            began_ms,
+            ended_ms,
+        }
     }
 }
 
@@ -148,7 +158,7 @@ pub(super) async fn list(at: Exchange<'_>) -> Result<Reply, Failure> {
     };
     let before = query.one("before")?.unwrap_or(i64::MAX);
     let max = query.one("max")?.unwrap_or(ENTRIES_MAX).clamp(1, ENTRIES_MAX);
-    let records = Arc::clone(at.app).catalog.audit(tenant.as_ref(), before, max).await?;
+    let records = at.app.catalog.audit(tenant.as_ref(), before, max).await?;
     let next = records.last().filter(|_| records.len() == max as usize).map(|last| last.sequence);
     Ok(json(&Lines { entries: records.into_iter().map(Line::from).collect(), next }))
 }

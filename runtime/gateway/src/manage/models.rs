@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use innkeeper_catalog::{
-    AliasName, ModelKey, ModelRecord, Rollout, Scope, Sharing, TenantName, VersionName, VersionRecord,
+    AliasName, ModelKey, ModelRecord, Rollout, Scope, Sharing, TenantName, VersionName,
+    VersionRecord,
 };
 use innkeeper_predict::{Deployment, Isolation, LimitOverrides};
 use innkeeper_tensor::TensorSpec;

@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn percentages_have_two_decimals() {
-        for (percent, wanted) in [(0.0, 0), (0.01, 1), (10.0, 1_000), (33.33, 3_333), (100.0, 10_000)] {
+        for (percent, wanted) in
+            [(0.0, 0), (0.01, 1), (10.0, 1_000), (33.33, 3_333), (100.0, 10_000)]
+        {
             assert_eq!(share("x", percent).unwrap().ten_thousandths(), wanted);
         }
         for bad in [-0.01, 100.01, 0.001, f64::NAN, f64::INFINITY] {

@@ -80,7 +80,8 @@ fn time(query: &Query<'_>, key: &str) -> Result<Option<i64>, Failure> {
     let Some(text) = query.one::<String>(key)? else { return Ok(None) };
     let on_the_hour = utc_ms(&text).filter(|ms| ms % 3_600_000 == 0);
     on_the_hour.map(Some).ok_or_else(|| {
-        let message = format!("{key}: wanted a date or an hour in UTC, 2026-11-25 or 2026-11-25T17:00:00Z");
+        let message =
+            format!("{key}: wanted a date or an hour in UTC, 2026-11-25 or 2026-11-25T17:00:00Z");
         Failure::bad_request(message)
     })
 }

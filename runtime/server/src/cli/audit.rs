@@ -19,8 +19,7 @@ pub(super) fn run(host: &Host, args: &Audit) -> Result<()> {
     let mut before = String::new();
     while rows.len() < args.max {
         let max = (args.max - rows.len()).min(PAGE);
-        let answer: Value =
-            client.get(&format!("/api/v1/audit?max={max}{before}{tenant}"))?;
+        let answer: Value = client.get(&format!("/api/v1/audit?max={max}{before}{tenant}"))?;
         for entry in array(&answer["entries"]) {
             if args.json {
                 output::line(&entry.to_string());

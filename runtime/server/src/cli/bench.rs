@@ -68,7 +68,9 @@ pub(super) fn run(host: &Host, args: &Bench) -> Result<()> {
     };
     let tallies: Vec<Result<Tally>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..args.connections)
-            .map(|_| scope.spawn(|| Client::new(host).and_then(|own| shoot(&own, &shot, &schedule))))
+            .map(|_| {
+                scope.spawn(|| Client::new(host).and_then(|own| shoot(&own, &shot, &schedule)))
+            })
             .collect();
         let gone = |_| Err(anyhow::anyhow!("a thread of the benchmark panicked"));
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(gone)).collect()
@@ -242,7 +244,9 @@ impl Tally {
     fn table(&self, args: &Bench, report: &Value) -> String {
         let number = |value: &Value| value.as_f64().unwrap_or_default();
         let how = match args.rate {
-            Some(rate) => format!("{rate} requests due in a second over {} connections", args.connections),
+            Some(rate) => {
+                format!("{rate} requests due in a second over {} connections", args.connections)
+            }
             None => format!("{} connections, each busy all the time", args.connections),
         };
         let failed: u64 = self.errors.values().sum();
@@ -254,7 +258,8 @@ impl Tally {
             number(&report["requests_per_second"]),
         );
         let latency = &report["latency_ms"];
-        let names = ["min", "mean"].into_iter().chain(PERCENTILES.map(|(name, _)| name)).chain(["max"]);
+        let names =
+            ["min", "mean"].into_iter().chain(PERCENTILES.map(|(name, _)| name)).chain(["max"]);
         let rows: Vec<Vec<String>> = names
             .map(|name| vec![name.to_owned(), format!("{:>9.3} ms", number(&latency[name]))])
             .collect();

@@ -53,5 +53,7 @@ fn readable(policy: &Value) -> String {
         Some(count) => format!("the latest {count}"),
         None => "all versions".into(),
     };
-    format!("serves {served}, and what aliases stand for\nkeeps {kept}, and what aliases stand for\n")
+    format!(
+        "serves {served}, and what aliases stand for\nkeeps {kept}, and what aliases stand for\n"
+    )
 }

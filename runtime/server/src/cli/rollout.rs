@@ -18,8 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 pub(super) fn run(host: &Host, args: &Rollout) -> Result<()> {
     let client = Client::new(host)?;
-    let alias =
-        format!("/api/v1/models/{}/aliases/{}", segment(&args.model), segment(&args.alias));
+    let alias = format!("/api/v1/models/{}/aliases/{}", segment(&args.model), segment(&args.alias));
     if args.promote || args.rollback {
         return end(&client, &alias, args);
     }
