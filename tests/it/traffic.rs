@@ -90,7 +90,8 @@ fn an_alias_moves_under_ten_thousand_requests_in_flight() {
         let mut sockets: Vec<Wire> = sockets.collect();
         let readers = sockets.chunks_mut(SOCKETS / 8).map(|sockets| {
             scope.spawn(move || {
-                let answers = sockets.iter_mut().flat_map(|wire| (0..EACH).map(|_| wire.answer()));
+                let answers =
+                    sockets.iter_mut().flat_map(|wire| (0..EACH).map(move |_| wire.answer()));
                 answers.map(|answer| version_of(&answer)).collect::<Vec<_>>()
             })
         });
@@ -199,12 +200,12 @@ fn a_candidate_that_fails_is_rolled_back_by_itself() {
     let server = Server::start();
     let tenant = server.tenant("acme");
     tenant.publish("m", "1", &hostile("tenant", "")).expect_status(201);
-    tenant.publish("m", "2", &hostile("tenant", "deadline_ms_max = 20")).expect_status(201);
+    tenant.publish("m", "2", &hostile("tenant", "deadline_ms_max = 150")).expect_status(201);
     set(&tenant, "1").expect_status(200);
-    let wish = json!({ "candidate": "2", "canary_percent": 50,
-        "bounds": { "requests_min": 5, "traps_percent_max": 20.0 } });
+    let wish = json!({ "candidate": "2", "canary_percent": 100,
+        "bounds": { "requests_min": 5, "errors_percent_max": null, "traps_percent_max": 20.0 } });
     tenant.put(&path("/rollout"), &wish).expect_status(200);
-    let call = || tenant.infer("m", told("busy", Some(60.0)));
+    let call = || tenant.infer("m", told("busy", Some(400.0)));
     let mut failed = 0;
     eventually("it is rolled back", || {
         let answer = call();
@@ -213,7 +214,7 @@ fn a_candidate_that_fails_is_rolled_back_by_itself() {
         tenant.get(&path("/rollout")).status == 404
     });
     assert!((5..15).contains(&failed), "{failed} callers met it");
-    for _ in 0..10 {
+    for _ in 0..3 {
         call().expect_status(200);
     }
     let told = tenant.get(&path("/history?max=1")).json()["changes"][0].clone();
