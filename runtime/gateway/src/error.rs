@@ -9,6 +9,7 @@ use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
 use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
 use serde::Serialize;
+use serde_json::Value;
 use tonic::Code;
 
 use crate::reply::{Reply, json_as};
@@ -29,6 +30,8 @@ pub(crate) struct Failure {
     /// What only the log is told.
     pub(crate) inside: Option<String>,
     extra: Option<Box<(HeaderName, HeaderValue)>>,
+    /// More about it, for programs: in the management API's body only.
+    details: Option<Box<Value>>,
     closes: bool,
 }
 
@@ -48,7 +51,8 @@ impl Failure {
         code: &'static str,
         message: impl Into<String>,
     ) -> Failure {
-        Failure { status, code, message: message.into(), inside: None, extra: None, closes: false }
+        let (inside, extra, details) = (None, None, None);
+        Failure { status, code, message: message.into(), inside, extra, details, closes: false }
     }
 
     /// 400.
@@ -171,9 +175,14 @@ impl Failure {
             error: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             code: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            details: Option<&'a Value>,
         }
-        let code = (style == Style::Manage).then_some(self.code);
-        let mut reply = json_as(self.status, &Body { error: &self.message, code });
+        let (code, details) = match style {
+            Style::Protocol => (None, None),
+            Style::Manage => (Some(self.code), self.details.as_deref()),
+        };
+        let mut reply = json_as(self.status, &Body { error: &self.message, code, details });
         if let Some((name, value)) = self.extra.as_deref() {
             reply.headers_mut().insert(name, value.clone());
         }
@@ -306,6 +315,10 @@ impl From<DeployError> for Failure {
             }
             DeployError::Bundle(_) => say(S::BAD_REQUEST, "bad_bundle"),
             DeployError::Conflict { .. } => say(S::CONFLICT, "conflict"),
+            DeployError::Breaks(ref breaks) => {
+                let details = Some(Box::new(crate::manage::differences(breaks)));
+                Failure { details, ..say(S::CONFLICT, "breaks_callers") }
+            }
             DeployError::Device { .. } => say(S::UNPROCESSABLE_ENTITY, "no_device"),
             DeployError::Rejected(_) | DeployError::World(_) => {
                 say(S::UNPROCESSABLE_ENTITY, "component_rejected")

@@ -35,11 +35,11 @@ mod query;
 mod reply;
 
 pub use config::GatewayConfig;
+pub use cors::Cors;
+pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
 pub use serve::Gateway;
+pub use serve::{Gateway, Listener, Speaks};
+pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use v2::fuzzing;
-pub use cors::Cors;
-pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
-pub use serve::{Gateway, Listener, Speaks};
-pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};

@@ -16,6 +16,7 @@ mod registry;
 mod run;
 mod schedule;
 mod tenant;
+mod traffic;
 
 pub use admission::InFlight;
 pub use batch::{Batching, BatchingError, Pad};
@@ -29,3 +30,4 @@ pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
 pub use schedule::{Schedule, SequenceId};
 pub use tenant::Usage;
+pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};
