@@ -58,8 +58,14 @@ impl Deployer {
                 Err(why) => failed.push((version.version.clone(), why)),
             }
         }
-        let (key, sharing) = (record.key.clone(), record.sharing.clone());
-        (Endpoint { key, sharing, aliases: record.aliases.clone(), versions }, failed)
+        let endpoint = Endpoint {
+            key: record.key.clone(),
+            sharing: record.sharing.clone(),
+            aliases: record.aliases.clone(),
+            versions,
+            is_unloaded: present.is_some_and(|present| present.is_unloaded),
+        };
+        (endpoint, failed)
     }
 
     fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {

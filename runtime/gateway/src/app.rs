@@ -90,6 +90,18 @@ impl App {
             Route::ModelReady(target) => {
                 at.endpoint(target).and_then(|(e, slot)| v2::model_ready(&e, slot.as_deref()))
             }
+            Route::ModelConfig(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::config(at, &e, slot.as_deref()))
+            }
+            Route::ModelStats(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::model_stats(at, &e, slot.as_deref()))
+            }
+            Route::AllStats { owner } => {
+                Ok(v2::all_stats(at, owner.unwrap_or(caller.tenant.as_str())))
+            }
+            Route::Index { owner } => v2::index(at, owner, body).await,
+            Route::Load { owner, model } => v2::load(at, owner, model, body).await,
+            Route::Unload { owner, model } => v2::unload(at, owner, model, body).await,
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }

@@ -19,6 +19,9 @@ mod route;
 
 mod interface;
 mod manage;
+mod model_config;
+mod model_stats;
+mod repository;
 mod v2;
 
 mod body;

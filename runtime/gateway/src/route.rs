@@ -27,6 +27,12 @@ pub(crate) enum Route<'a> {
     Models { owner: Option<&'a str> },
     Model(Target<'a>),
     ModelReady(Target<'a>),
+    ModelConfig(Target<'a>),
+    ModelStats(Target<'a>),
+    AllStats { owner: Option<&'a str> },
+    Index { owner: Option<&'a str> },
+    Load { owner: Option<&'a str>, model: &'a str },
+    Unload { owner: Option<&'a str>, model: &'a str },
     Infer(Target<'a>),
     Interface(Target<'a>),
     ListOwn,
@@ -109,6 +115,8 @@ fn protocol<'a>(
         ["health", "live"] => return pick(method, [(Method::GET, Route::Live { owner })]),
         ["health", "ready"] => return pick(method, [(Method::GET, Route::Ready { owner })]),
         ["models"] => return pick(method, [(Method::GET, Route::Models { owner })]),
+        ["repository", rest @ ..] => return repository(method, owner, rest),
+        ["models", "stats"] => return pick(method, [(Method::GET, Route::AllStats { owner })]),
         ["models", model, "versions", slot, rest @ ..] => (target(model, Some(slot)), rest),
         ["models", model, rest @ ..] => (target(model, None), rest),
         _ => return Err(Failure::no_route()),
@@ -116,7 +124,23 @@ fn protocol<'a>(
     match rest {
         [] => pick(method, [(Method::GET, Route::Model(target))]),
         ["ready"] => pick(method, [(Method::GET, Route::ModelReady(target))]),
+        ["config"] => pick(method, [(Method::GET, Route::ModelConfig(target))]),
+        ["stats"] => pick(method, [(Method::GET, Route::ModelStats(target))]),
         ["infer"] => pick(method, [(Method::POST, Route::Infer(target))]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn repository<'a>(
+    method: &Method,
+    owner: Option<&'a str>,
+    rest: &[&'a str],
+) -> Result<Route<'a>, Failure> {
+    const POST: Method = Method::POST;
+    match rest {
+        ["index"] => pick(method, [(POST, Route::Index { owner })]),
+        ["models", model, "load"] => pick(method, [(POST, Route::Load { owner, model })]),
+        ["models", model, "unload"] => pick(method, [(POST, Route::Unload { owner, model })]),
         _ => Err(Failure::no_route()),
     }
 }
@@ -231,6 +255,12 @@ mod tests {
             ("GET", "/v2/models/m", Route::Model(target(None, None))),
             ("GET", "/v2/models/m/versions/v1", Route::Model(target(None, Some("v1")))),
             ("GET", "/v2/models/m/ready", Route::ModelReady(target(None, None))),
+            ("GET", "/v2/models/m/config", Route::ModelConfig(target(None, None))),
+            ("POST", "/v2/repository/index", Route::Index { owner: None }),
+            ("POST", "/v2/repository/models/m/load", Route::Load { owner: None, model: "m" }),
+            ("POST", "/v2/repository/models/m/unload", Route::Unload { owner: None, model: "m" }),
+            ("GET", "/v2/models/stats", Route::AllStats { owner: None }),
+            ("GET", "/v2/models/m/versions/1/stats", Route::ModelStats(target(None, Some("1")))),
             ("POST", "/v2/models/m/infer", Route::Infer(target(None, None))),
             (
                 "POST",
@@ -305,7 +335,7 @@ mod tests {
             "/api/v2/models",
             "/metrics",
             "/a/b/c/d/e/f/g/h/i/j/k/l/m",
-            "/v2/repository/index",
+            "/v2/repository",
             "*",
         ];
         for path in nowhere {

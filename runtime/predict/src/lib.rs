@@ -12,6 +12,7 @@ mod limits;
 mod logs;
 mod predictor;
 mod registry;
+mod stats;
 mod tenant;
 
 pub use admission::InFlight;
@@ -23,4 +24,5 @@ pub use limits::{LimitOverrides, Limits};
 pub use logs::{LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
+pub use stats::{BatchStatistics, Counted, Failures, LATENCY_BOUNDS_US, Statistics};
 pub use tenant::Usage;

@@ -13,6 +13,7 @@ use innkeeper_tensor::{Named, Signature};
 
 use crate::admission::InFlight;
 use crate::deployment::{Breaker, Loaded};
+use crate::stats::{self, Laps, Watch};
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
@@ -71,13 +72,16 @@ impl Predictor {
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
     pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
         let Request { caller, deployment, id, parameters, inputs, outputs } = request;
-        check_request(&deployment.signature, &inputs, &outputs)?;
+        let mut watch = Watch::begin(deployment.stats(&caller));
+        watch.noting(check_request(&deployment.signature, &inputs, &outputs))?;
 
         let tenant = self.tenant(&caller);
         let limits = tenant.limits().lowered(&deployment.limits);
-        let place = self.admit(&tenant, &deployment, &caller, &limits).await?;
+        let place = watch.noting(self.admit(&tenant, &deployment, &caller, &limits).await)?;
 
         let began = Instant::now();
+        watch.admitted(began);
+        let rows = stats::rows(&deployment.signature, &inputs);
         let cancel = Cancel::default();
         let _cancel_if_dropped = cancel.on_drop();
         let outputs = Arc::new(outputs);
@@ -90,7 +94,8 @@ impl Predictor {
             deadline_ms_max: limits.deadline_ms_max,
             cancel,
         };
-        let run = Run { predictor: self.clone(), tenant, deployment, caller, limits, place };
+        let predictor = self.clone();
+        let run = Run { predictor, tenant, deployment, caller, limits, place, watch, rows };
         let inline = run.deployment.is_quick();
         let answer = self.0.engine.run(run.finish(call), inline).await;
         let answer = answer.ok_or_else(|| GuestError::Host("a host function panicked".into()))?;
@@ -130,35 +135,43 @@ struct Run {
     caller: TenantName,
     limits: Limits,
     place: [Option<InFlight>; 2],
+    watch: Watch,
+    /// How many requests of one row this one stands for.
+    rows: u64,
 }
 
 impl Run {
-    async fn finish(self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
+    async fn finish(mut self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
         let began = Instant::now();
+        let mut laps = Laps::default();
         let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call).await;
+        let answer = self.guest(call, &mut laps).await;
+        let answered = Instant::now();
         let answer = answer.and_then(|answer| {
             let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
             let kept = self.deployment.signature.check_outputs(&answer, wanted);
             kept.map(|()| answer).map_err(PredictError::BadAnswer)
         });
-        self.account(began, &answer);
+        laps.output = answered.elapsed();
+        self.account(began, &answer, &laps);
         drop(self.place);
         Ok((self.deployment, answer?))
     }
 
-    async fn guest(&self, call: Call) -> Result<Vec<Named>, PredictError> {
+    async fn guest(&self, call: Call, laps: &mut Laps) -> Result<Vec<Named>, PredictError> {
+        let began = Instant::now();
         let warm = match self.deployment.isolation {
-            Isolation::Tenant => {
-                self.deployment.take_warm(&self.caller, &self.limits, Instant::now())
-            }
+            Isolation::Tenant => self.deployment.take_warm(&self.caller, &self.limits, began),
             Isolation::Request => None,
         };
         let mut instance = match warm {
             Some(instance) => instance,
             None => self.fresh_instance(&call).await?,
         };
+        let ready = Instant::now();
+        laps.input = ready - began;
         let answer = instance.predict(call).await;
+        laps.infer = ready.elapsed();
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
         // A guest of another tenant's must not hold on to this caller's budget between its calls.
         let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
@@ -194,7 +207,14 @@ impl Run {
         }
     }
 
-    fn account(&self, began: Instant, answer: &Result<Vec<Named>, PredictError>) {
+    fn account(&mut self, began: Instant, answer: &Result<Vec<Named>, PredictError>, laps: &Laps) {
+        match answer {
+            Ok(_) => {
+                self.watch.stats().executed(self.rows, laps);
+                self.watch.succeeded(laps);
+            }
+            Err(error) => self.watch.failed(error),
+        }
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (tenant, deployment) = (&self.tenant, &self.deployment);
         tenant.requests.fetch_add(1, Ordering::Relaxed);

@@ -43,7 +43,7 @@ async fn a_bare_component_is_served() {
         model: name("m"),
         version: name("1"),
         aliases: vec![],
-        source: Source::Component(echo().component().into()),
+        source: Source::Component(echo().component().into(), Vec::new()),
     };
     host.deployer.deploy(request).await.unwrap();
     assert_eq!(host.predict(None).await, Ok(vec![1.0, 2.0]));

@@ -61,6 +61,12 @@ pub(crate) async fn handle(
         | Route::Models { .. }
         | Route::Model(_)
         | Route::ModelReady(_)
+        | Route::ModelConfig(_)
+        | Route::ModelStats(_)
+        | Route::AllStats { .. }
+        | Route::Index { .. }
+        | Route::Load { .. }
+        | Route::Unload { .. }
         | Route::Infer(_)
         | Route::Interface(_) => Err(Failure::no_route()),
     }

@@ -50,7 +50,7 @@ pub(super) async fn publish(
     let bytes = read(at, incoming).await?;
     let source = match kind {
         Kind::Bundle => Source::Bundle(bytes.bytes.clone()),
-        Kind::Component => Source::Component(bytes.bytes.clone()),
+        Kind::Component => Source::Component(bytes.bytes.clone(), Vec::new()),
     };
     let tenant = at.caller.tenant.clone();
     let request = DeployRequest { tenant, model, version, aliases: aliases.clone(), source };

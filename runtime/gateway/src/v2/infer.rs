@@ -71,7 +71,7 @@ struct OwnedForm {
 }
 
 /// Clients of the protocol send no type with pure JSON, and curl by default that of a web form.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     const TAKEN: [&str; 3] =
         ["application/json", "application/octet-stream", "application/x-www-form-urlencoded"];
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };

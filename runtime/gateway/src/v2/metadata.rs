@@ -7,19 +7,18 @@ use serde::Serialize;
 use crate::GatewayConfig;
 use crate::error::Failure;
 use crate::gate::Caller;
+use crate::model_config::{PLATFORM, property};
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
-/// The protocol's `<project>_<format>`.
-/// What a model is shown as that says nothing else of itself.
-const PLATFORM: &str = "wasm_component";
+const EXTENSIONS: &[&str] =
+    &["binary_tensor_data", "parameters", "model_configuration", "model_repository", "statistics"];
 
 #[derive(Serialize)]
 struct Server<'a> {
     name: &'a str,
     version: &'a str,
-    extensions: [&'a str; 2],
+    extensions: &'a [&'a str],
 }
 
 #[derive(Serialize)]
@@ -59,12 +58,11 @@ pub(crate) fn models(predictor: &Predictor, caller: &Caller, owner: &str) -> Rep
 pub(crate) fn model(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Failure> {
     let deployment = endpoint.resolve(slot)?;
     let signature = &deployment.signature;
-    let platform = signature.properties.iter().find(|(key, _)| key == "platform");
     let properties = signature.properties.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
     Ok(json(&Model {
         name: endpoint.key.name.as_str(),
         versions: endpoint.versions.iter().map(|version| version.version.as_str()).collect(),
-        platform: platform.map_or(PLATFORM, |(_, platform)| platform.as_str()),
+        platform: property(deployment, "platform").unwrap_or(PLATFORM),
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
         properties: properties.collect(),
