@@ -19,12 +19,15 @@ mod route;
 
 mod interface;
 mod manage;
+mod metrics;
 mod model_config;
 mod model_stats;
 mod repository;
+mod v1;
 mod v2;
 
 mod body;
+mod call;
 mod coding;
 mod error;
 mod linger;

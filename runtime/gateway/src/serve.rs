@@ -82,6 +82,7 @@ impl Gateway {
             catalog,
             draining: AtomicBool::new(false),
             ids: Ids::new(),
+            labels: Default::default(),
         };
         Ok(Gateway { app: Arc::new(app) })
     }

@@ -21,7 +21,7 @@ pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
 pub use innkeeper_sandbox::GuestError;
 pub use limits::{LimitOverrides, Limits};
-pub use logs::{LogLine, Logs};
+pub use logs::{LogLevels, LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
 pub use stats::{BatchStatistics, Counted, Failures, LATENCY_BOUNDS_US, Statistics};

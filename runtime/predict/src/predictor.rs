@@ -16,7 +16,8 @@ use crate::deployment::{Breaker, Loaded};
 use crate::stats::{self, Laps, Watch};
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
+    Deployment, Endpoint, Isolation, LimitOverrides, Limits, LogLevels, Logs, NotFound,
+    PredictError, Registry,
 };
 
 /// How predictions are made.
@@ -301,6 +302,11 @@ impl Predictor {
         self.0.registry.list(caller, owner)
     }
 
+    /// Every endpoint, in no order.
+    pub fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.registry.all()
+    }
+
     /// Serves an endpoint in the place of what was served under its key.
     pub fn install(&self, endpoint: Endpoint) {
         self.0.registry.install(endpoint);
@@ -343,6 +349,13 @@ impl Predictor {
         Usage { warm_instances, ..self.tenant(name).usage() }
     }
 
+    /// What each tenant uses that has called or been called since the process began, in no order; warm instances are
+    /// not counted.
+    pub fn usages(&self) -> Vec<(TenantName, Usage)> {
+        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.iter().map(|(name, tenant)| (name.clone(), tenant.usage())).collect()
+    }
+
     /// What a model has written.
     pub fn logs(&self, key: &ModelKey) -> Arc<Logs> {
         let logs = self.0.logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -354,11 +367,22 @@ impl Predictor {
         Arc::clone(logs.entry(key.clone()).or_default())
     }
 
+    /// Which messages of its models a tenant keeps.
+    pub fn log_levels(&self, tenant: &TenantName) -> LogLevels {
+        **self.tenant(tenant).log_levels.load()
+    }
+
+    /// Says which messages of its models a tenant keeps from now on, also those of instances that run.
+    pub fn set_log_levels(&self, tenant: &TenantName, kept: LogLevels) {
+        self.tenant(tenant).log_levels.store(Arc::new(kept));
+    }
+
     /// Where the guests of a deployment write.
     pub fn log_sink(&self, deployment: &Deployment) -> Arc<dyn LogSink> {
         let version = deployment.version.to_string();
         let bytes_max = self.log_bytes_max(deployment);
-        Arc::new(Sink { logs: self.logs(&deployment.model), version, bytes_max })
+        let owner = self.tenant(&deployment.model.owner);
+        Arc::new(Sink { logs: self.logs(&deployment.model), owner, version, bytes_max })
     }
 
     /// Lets go of the code and instances of every version that was not used for `idle`. Gives back how many.
@@ -406,18 +430,23 @@ impl Predictor {
 
 struct Sink {
     logs: Arc<Logs>,
+    owner: Arc<Tenant>,
     version: String,
     bytes_max: u64,
 }
 
 impl LogSink for Sink {
     fn write(&self, level: Level, request_id: &str, message: &str) {
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
+        let kept = self.owner.log_levels.load();
+        let (level, is_kept) = match level {
+            Level::Debug => ("debug", kept.debug),
+            Level::Info => ("info", kept.info),
+            Level::Warn => ("warn", kept.warn),
+            Level::Error => ("error", kept.error),
         };
+        if !is_kept {
+            return;
+        }
         self.logs.push(&self.version, request_id, level, message, self.bytes_max);
     }
 

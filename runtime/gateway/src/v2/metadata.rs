@@ -11,8 +11,16 @@ use crate::model_config::{PLATFORM, property};
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-const EXTENSIONS: &[&str] =
-    &["binary_tensor_data", "parameters", "model_configuration", "model_repository", "statistics"];
+const EXTENSIONS: &[&str] = &[
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+];
 
 #[derive(Serialize)]
 struct Server<'a> {
