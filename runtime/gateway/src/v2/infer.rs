@@ -59,6 +59,7 @@ pub(crate) async fn infer(
         parameters: infer.parameters,
         inputs: infer.inputs,
         outputs: form.wanted.iter().map(|wanted| wanted.name.clone()).collect(),
+        schedule: infer.schedule,
     };
     let prediction = at.app.predictor.predict(request).await?;
     let reply = encode(deployment, infer.id, prediction, form).await?;
