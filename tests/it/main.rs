@@ -18,6 +18,7 @@ mod publish;
 mod tenants;
 
 mod bad_input;
+mod batching;
 mod connections;
 mod durability;
 mod hostile;

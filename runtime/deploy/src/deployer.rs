@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::DeployError;
 use crate::artefacts::Artefacts;
 use crate::bundle::{Bundle, BundleLimits, Device};
+use crate::endpoint::check_fits;
 use crate::facts::Facts;
 use crate::shared::Shared;
 use crate::stock::{Owner, Stock, blocking};
@@ -166,6 +167,7 @@ impl Deployer {
                 let program = self.compile(&key, &bundle).await?;
                 let assets = self.assets(&key, &bundle).await?;
                 let signature = self.warm_up(&key, program, assets, &bundle, &limits).await?;
+                check_fits(&bundle.manifest, &signature)?;
                 Facts::new(&signature).to_text()
             }
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use innkeeper_catalog::{ModelKey, ModelRecord, VersionName, VersionRecord};
 use innkeeper_predict::{Deployment, DeploymentParts, Endpoint};
+use innkeeper_tensor::{Signature, SignatureError};
 
 use crate::bundle::Manifest;
 use crate::facts::Facts;
@@ -73,6 +74,7 @@ impl Deployer {
             Manifest::parse(record.manifest.as_bytes()).map_err(|error| error.to_string())?;
         self.require_device(manifest.device).map_err(|error| error.to_string())?;
         let signature = Facts::signature(&record.facts)?;
+        check_fits(&manifest, &signature).map_err(|error| error.to_string())?;
         let owner = self.owner(&record.model.owner);
         Ok(Deployment::new(DeploymentParts {
             model: record.model.clone(),
@@ -81,11 +83,19 @@ impl Deployer {
             signature,
             isolation: manifest.isolation,
             limits: manifest.limits.clone(),
+            batching: manifest.batching.clone(),
             description: manifest.description.clone(),
             created_ms: record.created_ms,
             loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), owner, &manifest)),
         }))
     }
+}
+
+/// Whether what the manifest wishes can be done with a model of this signature.
+pub(crate) fn check_fits(manifest: &Manifest, signature: &Signature) -> Result<(), SignatureError> {
+    let batching = manifest.batching.as_ref();
+    let checked = batching.map_or(Ok(()), |batching| batching.check_signature(signature));
+    checked.map_err(|error| SignatureError(error.to_string()))
 }
 
 /// The deployment of exactly this version, if it is served.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Deployment, Prediction, Request};
+use innkeeper_predict::{Deployment, Prediction, Request, Schedule};
 use innkeeper_tensor::Named;
 
 use crate::app::Exchange;
@@ -63,6 +63,7 @@ pub(crate) async fn predict(
     outputs: Vec<String>,
 ) -> Result<Prediction, Failure> {
     let caller = at.caller.tenant.clone();
-    let request = Request { caller, deployment, id, parameters, inputs, outputs };
+    let schedule = Schedule::default();
+    let request = Request { caller, deployment, id, parameters, inputs, outputs, schedule };
     Ok(at.app.predictor.predict(request).await?)
 }

@@ -228,6 +228,9 @@ impl From<PredictError> for Failure {
         match &error {
             PredictError::NotFound(_) => say(S::NOT_FOUND, "not_found"),
             PredictError::Mismatch(_) => say(S::UNPROCESSABLE_ENTITY, "mismatch"),
+            PredictError::TooManyRows { .. } => say(S::UNPROCESSABLE_ENTITY, "mismatch"),
+            PredictError::Parameter { .. } => say(S::BAD_REQUEST, "bad_request"),
+            PredictError::Timeout { .. } => say(S::GATEWAY_TIMEOUT, "timeout"),
             PredictError::Rate { retry_after_ms, .. } => {
                 say(S::TOO_MANY_REQUESTS, "rate_limited").retry_after_ms(*retry_after_ms)
             }
@@ -379,6 +382,10 @@ mod tests {
         check(PredictError::Guest(GuestError::Busy), 503, "busy");
         check(PredictError::Guest(GuestError::Host("x".into())), 500, "internal");
         check(PredictError::Draining, 503, "draining");
+        check(PredictError::TooManyRows { rows: 9, max: 8 }, 422, "mismatch");
+        let problem = "x".to_owned();
+        check(PredictError::Parameter { name: "priority", problem }, 400, "bad_request");
+        check(PredictError::Timeout { timeout_us: 1 }, 504, "timeout");
         check(PredictError::Rate { limit: 1, retry_after_ms: 1 }, 429, "rate_limited");
         check(CatalogError::DiskFull, 507, "disk_full");
         let limit = |limit| CatalogError::LimitExceeded { limit, max: 1, got: 2 };

@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{ModelKey, TenantName};
-use innkeeper_sandbox::{
-    ByteBudget, Call, Cancel, Engine, GuestError, Instance, Level, LogSink, Setup,
-};
+use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
+use tokio::sync::oneshot;
 
-use crate::admission::InFlight;
-use crate::deployment::{Breaker, Loaded};
-use crate::stats::{self, Laps, Watch};
+use crate::admission::{InFlight, Patience};
+use crate::batch::{self, Batcher, Clock};
+use crate::deployment::Breaker;
+use crate::run::{Answer, Batch, Job};
+use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Deployment, Endpoint, Isolation, LimitOverrides, Limits, LogLevels, Logs, NotFound,
-    PredictError, Registry,
+    Batching, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound, PredictError,
+    Registry, Schedule,
 };
 
 /// How predictions are made.
@@ -43,6 +44,8 @@ pub struct Request {
     pub inputs: Vec<Named>,
     /// The outputs that are wanted, in order; all when empty.
     pub outputs: Vec<String>,
+    /// What it says about its turn.
+    pub schedule: Schedule,
 }
 
 /// The answer to one prediction.
@@ -62,185 +65,123 @@ struct Inner {
     registry: Registry,
     tenants: RwLock<HashMap<TenantName, Arc<Tenant>>>,
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
+    clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
 }
 
 impl Predictor {
-    /// The way of a prediction, station by station. Dropping the future cancels it: the guest stops at the next tick
-    /// of the epoch.
+    /// The way of a prediction, station by station. Dropping the future cancels it: it leaves its batch, or the guest
+    /// stops at the next tick of the epoch.
     ///
     /// # Errors
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
     pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
-        let Request { caller, deployment, id, parameters, inputs, outputs } = request;
-        let mut watch = Watch::begin(deployment.stats(&caller));
-        watch.noting(check_request(&deployment.signature, &inputs, &outputs))?;
+        let deployment = Arc::clone(&request.deployment);
+        let mut watch = Watch::begin(deployment.stats(&request.caller));
+        let turn = watch.noting(check_request(&request))?;
+        let (job, answer) = self.admit(request, turn, watch).await?;
 
-        let tenant = self.tenant(&caller);
-        let limits = tenant.limits().lowered(&deployment.limits);
-        let place = watch.noting(self.admit(&tenant, &deployment, &caller, &limits).await)?;
-
-        let began = Instant::now();
-        watch.admitted(began);
-        let rows = stats::rows(&deployment.signature, &inputs);
-        let cancel = Cancel::default();
-        let _cancel_if_dropped = cancel.on_drop();
-        let outputs = Arc::new(outputs);
-        let call = Call {
-            id,
-            parameters: Arc::new(parameters),
-            inputs,
-            outputs: Arc::clone(&outputs),
-            deadline: began + Duration::from_millis(limits.deadline_ms_max),
-            deadline_ms_max: limits.deadline_ms_max,
-            cancel,
+        let outputs = Arc::clone(&job.outputs);
+        let _cancels = job.cancel.on_drop();
+        let _leaves = match self.batcher(&job)? {
+            Some(batcher) => Some(batcher.join(job).await),
+            None => {
+                self.run(Batch::new(vec![job])).await;
+                None
+            }
         };
-        let predictor = self.clone();
-        let run = Run { predictor, tenant, deployment, caller, limits, place, watch, rows };
-        let inline = run.deployment.is_quick();
-        let answer = self.0.engine.run(run.finish(call), inline).await;
-        let answer = answer.ok_or_else(|| GuestError::Host("a host function panicked".into()))?;
-        let (deployment, answer) = answer?;
+        let answer = answer.await;
+        let answer = answer.map_err(|_| GuestError::Host("a host function panicked".into()))??;
         Ok(Prediction { outputs: arrange(&deployment.signature, answer, &outputs) })
     }
 
+    /// Lets a request in, now or when it is its turn.
     async fn admit(
+        &self,
+        request: Request,
+        turn: Turn,
+        mut watch: Watch,
+    ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
+        let Request { caller, deployment, id, parameters, inputs, outputs, schedule } = request;
+        let (tenant, now) = (self.tenant(&caller), Instant::now());
+        let limits = tenant.limits().lowered(&deployment.limits);
+        let patience = Patience::new(now, &limits, schedule.timeout_us);
+        let places = self.places(&tenant, &deployment, &caller, &limits, &patience, now);
+        let places = watch.noting(places.await)?;
+
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            predictor: self.clone(),
+            deadline: Instant::now() + Duration::from_millis(limits.deadline_ms_max),
+            deployment,
+            caller,
+            tenant,
+            limits,
+            id,
+            parameters: Arc::new(parameters),
+            inputs,
+            outputs: Arc::new(outputs),
+            rows: turn.rows,
+            priority: turn.priority,
+            patience,
+            cancel: Cancel::default(),
+            places,
+            watch,
+            answer,
+        };
+        Ok((job, answered))
+    }
+
+    /// The places among the predictions that run, at once or after waiting for them.
+    async fn places(
         &self,
         tenant: &Tenant,
         deployment: &Deployment,
         caller: &TenantName,
         limits: &Limits,
+        patience: &Patience,
+        now: Instant,
     ) -> Result<[Option<InFlight>; 2], PredictError> {
         if self.is_draining() {
             return Err(PredictError::Draining);
         }
-        let now = Instant::now();
         deployment.check_breaker(caller, now)?;
         tenant.check_rate(now)?;
         let bounds = deployment.start(caller, now)?;
         // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
         let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
-            Some(gate) => Some(gate.enter(limits).await?),
+            Some(gate) => Some(gate.enter(limits, patience).await?),
             None => None,
         };
-        Ok([in_model, Some(tenant.admit(limits).await?)])
+        Ok([in_model, Some(tenant.admit(limits, patience).await?)])
+    }
+
+    /// Where a request meets others that it may run together with.
+    fn batcher(&self, job: &Job) -> Result<Option<Arc<Batcher>>, PredictError> {
+        let deployment = &job.deployment;
+        let Some(batchers) = deployment.batchers().filter(|_| !job.inputs.is_empty()) else {
+            return Ok(None);
+        };
+        let caller = (!deployment.shares_batches()).then_some(&job.caller);
+        Ok(Some(batchers.of(caller, &self.0.engine, &self.clock()?)))
+    }
+
+    async fn run(&self, batch: Batch) {
+        let inline = batch.is_quick();
+        self.0.engine.run(batch.run(), inline).await;
     }
 }
 
-/// One admitted prediction on its way through an instance. It goes to its end even if the caller leaves, so that the
-/// instance and the places are given back properly.
-struct Run {
-    predictor: Predictor,
-    tenant: Arc<Tenant>,
-    deployment: Arc<Deployment>,
-    caller: TenantName,
-    limits: Limits,
-    place: [Option<InFlight>; 2],
-    watch: Watch,
-    /// How many requests of one row this one stands for.
+/// What a request's turn depends on.
+struct Turn {
+    priority: u64,
+    /// 0 where the model is not batched.
     rows: u64,
 }
 
-impl Run {
-    async fn finish(mut self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
-        let began = Instant::now();
-        let mut laps = Laps::default();
-        let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call, &mut laps).await;
-        let answered = Instant::now();
-        let answer = answer.and_then(|answer| {
-            let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
-            let kept = self.deployment.signature.check_outputs(&answer, wanted);
-            kept.map(|()| answer).map_err(PredictError::BadAnswer)
-        });
-        laps.output = answered.elapsed();
-        self.account(began, &answer, &laps);
-        drop(self.place);
-        Ok((self.deployment, answer?))
-    }
-
-    async fn guest(&self, call: Call, laps: &mut Laps) -> Result<Vec<Named>, PredictError> {
-        let began = Instant::now();
-        let warm = match self.deployment.isolation {
-            Isolation::Tenant => self.deployment.take_warm(&self.caller, &self.limits, began),
-            Isolation::Request => None,
-        };
-        let mut instance = match warm {
-            Some(instance) => instance,
-            None => self.fresh_instance(&call).await?,
-        };
-        let ready = Instant::now();
-        laps.input = ready - began;
-        let answer = instance.predict(call).await;
-        laps.infer = ready.elapsed();
-        let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
-        // A guest of another tenant's must not hold on to this caller's budget between its calls.
-        let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
-        let worn = lent || instance.is_worn();
-        if usable && self.deployment.isolation == Isolation::Tenant && !worn {
-            let kept = &self.tenant.warm_instances;
-            self.deployment.keep_warm(&self.caller, instance, &self.limits, kept);
-        }
-        answer.map_err(PredictError::from)
-    }
-
-    async fn fresh_instance(&self, call: &Call) -> Result<Instance, PredictError> {
-        let loaded = self.deployment.loaded().await?;
-        match loaded.program.instantiate(self.setup(&loaded, call)).await {
-            Err(GuestError::Busy) => {}
-            instance => return Ok(instance?),
-        }
-        // Instances that wait for somebody's next request make room for one that is needed now.
-        self.predictor.let_go_of_warm_instances();
-        Ok(loaded.program.instantiate(self.setup(&loaded, call)).await?)
-    }
-
-    fn setup(&self, loaded: &Loaded, call: &Call) -> Setup {
-        let load_ms_max = self.limits.load_ms_max.min(self.limits.deadline_ms_max);
-        Setup {
-            assets: Arc::clone(&loaded.assets),
-            limits: self.limits.instance(),
-            tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
-            log: self.predictor.log_sink(&self.deployment),
-            deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
-            load_ms_max,
-            cancel: call.cancel.clone(),
-        }
-    }
-
-    fn account(&mut self, began: Instant, answer: &Result<Vec<Named>, PredictError>, laps: &Laps) {
-        match answer {
-            Ok(_) => {
-                self.watch.stats().executed(self.rows, laps);
-                self.watch.succeeded(laps);
-            }
-            Err(error) => self.watch.failed(error),
-        }
-        let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (tenant, deployment) = (&self.tenant, &self.deployment);
-        tenant.requests.fetch_add(1, Ordering::Relaxed);
-        tenant.compute_us.fetch_add(us, Ordering::Relaxed);
-        deployment.note_duration(us);
-        let error = answer.as_ref().err();
-        if error.is_some() {
-            tenant.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        let failed = error.is_some_and(|error| error.fault() == crate::Fault::Plugin);
-        deployment.note(&self.caller, failed, Instant::now(), &self.predictor.0.config.breaker);
-        if failed && let Some(error) = error {
-            let logs = self.predictor.logs(&deployment.model);
-            let version = deployment.version.as_str();
-            let bytes_max = self.predictor.log_bytes_max(&self.deployment);
-            logs.push(version, "", "error", &error.to_string(), bytes_max);
-        }
-    }
-}
-
-fn check_request(
-    signature: &Signature,
-    inputs: &[Named],
-    outputs: &[String],
-) -> Result<(), PredictError> {
+fn check_request(request: &Request) -> Result<Turn, PredictError> {
+    let Request { deployment, inputs, outputs, schedule, .. } = request;
+    let signature = &deployment.signature;
     signature.check_inputs(inputs)?;
     for (i, output) in outputs.iter().enumerate() {
         signature.output(output)?;
@@ -249,7 +190,18 @@ fn check_request(
             return Err(innkeeper_tensor::Mismatch::Twice { kind: "output", name }.into());
         }
     }
-    Ok(())
+    let batching = deployment.batching();
+    let (rows, priority) = (rows(request, batching)?, schedule.priority(batching)?);
+    schedule.check_sequence()?;
+    Ok(Turn { priority, rows })
+}
+
+fn rows(request: &Request, batching: Option<&Batching>) -> Result<u64, PredictError> {
+    let Some(Batching { max, .. }) = batching else { return Ok(0) };
+    match batch::rows(&request.deployment.signature, &request.inputs)? {
+        Some(rows) if rows > *max => Err(PredictError::TooManyRows { rows, max: *max }),
+        rows => Ok(rows.unwrap_or(0)),
+    }
 }
 
 /// The wanted outputs in the order in which they are wanted.
@@ -275,6 +227,7 @@ impl Predictor {
             registry: Registry::default(),
             tenants: RwLock::default(),
             logs: RwLock::default(),
+            clock: OnceLock::new(),
             draining: AtomicBool::new(false),
         }))
     }
@@ -393,7 +346,7 @@ impl Predictor {
         deployments.filter(|deployment| deployment.cool(before)).count()
     }
 
-    fn let_go_of_warm_instances(&self) {
+    pub(crate) fn let_go_of_warm_instances(&self) {
         let endpoints = self.0.registry.all();
         endpoints
             .iter()
@@ -416,7 +369,29 @@ impl Predictor {
         self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
     }
 
-    fn tenant(&self, name: &TenantName) -> Arc<Tenant> {
+    pub(crate) fn breaker(&self) -> &Breaker {
+        &self.0.config.breaker
+    }
+
+    /// Writes what went wrong to the model's log.
+    pub(crate) fn log_error(&self, deployment: &Deployment, message: &str) {
+        let bytes_max = self.log_bytes_max(deployment);
+        let logs = self.logs(&deployment.model);
+        logs.push(deployment.version.as_str(), "", "error", message, bytes_max);
+    }
+
+    /// What wakes batches whose delay is over, started when the first is to be.
+    fn clock(&self) -> Result<Arc<Clock>, PredictError> {
+        if let Some(clock) = self.0.clock.get() {
+            return Ok(Arc::clone(clock));
+        }
+        let clock = Clock::start().map_err(|error| {
+            PredictError::from(GuestError::Host(format!("no thread for the batches: {error}")))
+        })?;
+        Ok(Arc::clone(self.0.clock.get_or_init(|| Arc::new(clock))))
+    }
+
+    pub(crate) fn tenant(&self, name: &TenantName) -> Arc<Tenant> {
         let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(tenant) = tenants.get(name) {
             return Arc::clone(tenant);

@@ -339,8 +339,11 @@ impl Watch {
         Watch { stats, began: Instant::now(), queued: None, ended: false }
     }
 
-    /// It has its place since `now`.
+    /// Its turn came at `now`; whoever is tried again has waited once.
     pub(crate) fn admitted(&mut self, now: Instant) {
+        if self.queued.is_some() {
+            return;
+        }
         self.queued = Some(now.saturating_duration_since(self.began));
         self.stats.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stats.running.fetch_add(1, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use innkeeper_sandbox::ByteBudget;
 
-use crate::admission::{Gate, InFlight, Rate};
+use crate::admission::{Gate, InFlight, Patience, Rate};
 use crate::{Limits, LogLevels, PredictError};
 
 /// One tenant's limits, and what counts against them.
@@ -97,8 +97,12 @@ impl Tenant {
     }
 
     /// A place for one prediction, under its model's limits.
-    pub(crate) async fn admit(&self, limits: &Limits) -> Result<InFlight, PredictError> {
-        self.gate.enter(limits).await
+    pub(crate) async fn admit(
+        &self,
+        limits: &Limits,
+        patience: &Patience,
+    ) -> Result<InFlight, PredictError> {
+        self.gate.enter(limits, patience).await
     }
 
     pub(crate) fn usage(&self) -> Usage {

@@ -44,6 +44,14 @@ impl Runner {
         }
         self.handle.spawn(call).await.ok()
     }
+
+    /// Runs `call` to its end for nobody in particular.
+    pub(crate) fn spawn<F>(&self, call: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.handle.spawn(call));
+    }
 }
 
 impl Drop for Runner {

@@ -49,6 +49,7 @@ pub(super) fn bare(
         isolation: Manifest::default_isolation(),
         device: Device::Auto,
         limits: LimitOverrides::default(),
+        batching: None,
     };
     let manifest_bytes: Bytes = manifest.to_text().into();
     // Names, numbers and sizes are held to what a manifest that was sent is held to.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, ModelKey, Published, TenantName};
 use innkeeper_predict::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Predictor, PredictorConfig, Request,
+    Schedule,
 };
 use innkeeper_sandbox::{Compiler, Engine, EngineConfig};
 use innkeeper_tensor::{Named, Tensor};
@@ -99,6 +100,7 @@ impl Host {
             parameters: vec![],
             inputs: vec![Named { name: "INPUT0".into(), tensor: input }],
             outputs: vec![],
+            schedule: Schedule::default(),
         };
         let answer = self.predictor.predict(request).await.map_err(|error| error.to_string())?;
         Ok(answer.outputs[0].tensor.elements::<f32>().unwrap().to_vec())
@@ -133,6 +135,7 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         isolation: Isolation::Tenant,
         device: Device::Auto,
         limits: LimitOverrides::default(),
+        batching: None,
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();
     let manifest_bytes = manifest.to_text().into();

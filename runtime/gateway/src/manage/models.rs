@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use innkeeper_catalog::{
     AliasName, ModelKey, ModelRecord, Scope, Sharing, TenantName, VersionName, VersionRecord,
 };
-use innkeeper_predict::{Deployment, Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Deployment, Isolation, LimitOverrides};
 use innkeeper_tensor::TensorSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -61,6 +61,8 @@ struct Facts<'a> {
     description: &'a str,
     isolation: Isolation,
     limits: &'a LimitOverrides,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batching: Option<&'a Batching>,
     inputs: Vec<Spec<'a>>,
     outputs: Vec<Spec<'a>>,
 }
@@ -197,6 +199,7 @@ fn facts(deployment: &Deployment) -> Facts<'_> {
         description: &deployment.description,
         isolation: deployment.isolation,
         limits: &deployment.limits,
+        batching: deployment.batching(),
         inputs: deployment.signature.inputs.iter().map(spec).collect(),
         outputs: deployment.signature.outputs.iter().map(spec).collect(),
     }

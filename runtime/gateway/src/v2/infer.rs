@@ -60,6 +60,7 @@ pub(crate) async fn infer(
         parameters: infer.parameters,
         inputs: infer.inputs,
         outputs: form.wanted.iter().map(|wanted| wanted.name.clone()).collect(),
+        schedule: infer.schedule,
     };
     let mut prediction = at.app.predictor.predict(request).await?;
     classify(&deployment, &mut prediction, &form).await?;

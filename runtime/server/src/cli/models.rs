@@ -71,6 +71,19 @@ fn tensors(client: &Client, model: &ModelRef, json: bool) -> Result<()> {
         })
         .collect();
     output::print(&output::table(&["", "NAME", "DATATYPE", "SHAPE"], &rows));
+    batching(client, model)
+}
+
+/// How requests for a version of one's own are put together, if they are.
+fn batching(client: &Client, model: &ModelRef) -> Result<()> {
+    let (None, Some(version)) = (&model.owner, &model.version) else { return Ok(()) };
+    let (name, version) = (segment(&model.model), segment(version));
+    let document: Value =
+        client.get(&format!("/api/v1/models/{name}/versions/{version}/interface"))?;
+    if let Some(batching) = document["x-innkeeper"]["batching"].as_object() {
+        let words = batching.iter().map(|(key, value)| format!("{key} {value}"));
+        output::print(&format!("batching: {}\n", words.collect::<Vec<_>>().join(", ")));
+    }
     Ok(())
 }
 
