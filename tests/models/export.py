@@ -3,13 +3,14 @@
     cargo xtask models
 
 makes the Python environment (target/models-venv, of requirements.txt) and runs this. The files go to target/models, or to
-where INNKEEPER_TEST_MODELS says. `export.py NAME..` exports only some of: torch, minilm, classifiers.
+where INNKEEPER_TEST_MODELS says. `export.py NAME..` exports only some of: torch, minilm, classifiers, layers.
 """
 
 import sys
 import time
 
 import classifiers
+import layers
 import minilm
 import torch_models
 
@@ -17,6 +18,7 @@ GROUPS = {
     "torch": torch_models.export,
     "minilm": minilm.export,
     "classifiers": classifiers.export,
+    "layers": layers.export,
 }
 
 

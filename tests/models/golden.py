@@ -1,7 +1,7 @@
 """Where models and goldens go, and how they are written.
 
 A model is `NAME.onnx`. A case of it is `NAME.CASE.safetensors`: tensors `input.X` are what the model is given, tensors
-`output.X` are what ONNX Runtime answers to that.
+`output.X` are what ONNX Runtime answers to that. Strings are rows of bytes, filled up with zeros, named `text.X`.
 """
 
 import os
@@ -40,7 +40,7 @@ def write(name, cases, reference=None, tolerance=1e-4):
             for output, wanted in zip(names, reference(inputs)):
                 check(f"{name}.{case}: {output}", answers[output], np.asarray(wanted), tolerance)
         tensors = {f"input.{key}": np.ascontiguousarray(value) for key, value in inputs.items()}
-        tensors |= {f"output.{key}": np.ascontiguousarray(value) for key, value in answers.items()}
+        tensors |= dict(stored(key, value) for key, value in answers.items())
         file = FOLDER / f"{name}.{case}.safetensors"
         save_file(tensors, file)
         file.chmod(0o644)
@@ -48,9 +48,20 @@ def write(name, cases, reference=None, tolerance=1e-4):
     print(f"{name}: {size:.1f} MiB, cases {', '.join(cases)}", flush=True)
 
 
+def stored(key, value):
+    if value.dtype != object:
+        return f"output.{key}", np.ascontiguousarray(value)
+    rows = np.array([text.encode() for text in value])
+    return f"text.{key}", rows.view(np.uint8).reshape(len(rows), -1).copy()
+
+
 def check(what, got, wanted, tolerance):
     if got.shape != wanted.shape:
         raise SystemExit(f"{what} has the shape {got.shape}, the original {wanted.shape}")
+    if wanted.dtype.kind in "OU":
+        if (got != wanted).any():
+            raise SystemExit(f"{what} are other strings than the original's")
+        return
     scale = max(float(np.abs(wanted).max(initial=0)), 1e-30)
     error = float(np.abs(got.astype(np.float64) - wanted).max(initial=0)) / scale
     if not error <= tolerance:

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `cargo xtask test` and `cargo xtask models`: all of Innkeeper's automation.
+//! `cargo xtask demo`, `test`, `models` and `fuzz`: all of Innkeeper's automation.
 //!
 //! It starts other programs, shows what they are doing, and says which command installs one that is missing. It knows
 //! nothing of Innkeeper that its command line and its HTTP API do not say.
@@ -7,6 +7,7 @@
 
 mod demo;
 mod digits;
+mod fuzz;
 mod host;
 mod models;
 mod python;
@@ -15,6 +16,7 @@ mod signals;
 mod test;
 mod tools;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,6 +43,20 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// Run the fuzz targets, each for a while
+    Fuzz {
+        /// One of them; all without it
+        target: Option<String>,
+        /// How long each of them runs
+        #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+        seconds: u64,
+        /// Then replace fuzz/corpus by the fewest inputs that reach as much
+        #[arg(long)]
+        keep: bool,
+        /// Only run this input
+        #[arg(long, value_name = "FILE", requires = "target", conflicts_with = "keep")]
+        input: Option<PathBuf>,
+    },
     /// Everything that CI runs
     Test {
         /// Only the steps whose name contains this
@@ -54,6 +70,12 @@ fn main() -> ExitCode {
     let done = signals::catch().and_then(|()| match command {
         Command::Demo { exit } => demo::run(exit),
         Command::Models { again } => models::run(again),
+        Command::Fuzz { target: Some(target), input: Some(input), .. } => {
+            fuzz::again(&target, &input)
+        }
+        Command::Fuzz { target, seconds, keep, .. } => {
+            fuzz::run(&fuzz::Wanted { target: target.as_deref(), seconds, keep }).map(drop)
+        }
         Command::Test { only } => test::run(only.as_deref()),
     });
     match done {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -150,7 +151,11 @@ pub(crate) fn shown(command: &mut Command) -> Result<(bool, String)> {
 
 /// A file without a name, gone with its last handle.
 fn scratch() -> Result<File> {
-    let path = std::env::temp_dir().join(format!("innkeeper-xtask-{}", std::process::id()));
+    // Several may be made at the same time.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("innkeeper-xtask-{}-{count}", std::process::id());
+    let path = std::env::temp_dir().join(name);
     let mut options = File::options();
     let file = options.read(true).write(true).create(true).truncate(true).open(&path);
     let file = file.with_context(|| format!("cannot write {}", path.display()))?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, command, quietly, shown, target};
-use crate::{demo, host, models, python, tools};
+use crate::{demo, fuzz, host, models, python, tools};
 
 /// The plugins that are shipped.
 const PLUGINS: [&str; 5] = ["identity", "add-one", "digits", "mlp", "minilm"];
@@ -15,7 +15,7 @@ const CLIENTS: &str = "tests/clients";
 /// A step: its name, and what it does. It answers with the tests that it ran.
 type Action = (&'static str, fn() -> Result<Tests>);
 
-const STEPS: [Action; 11] = [
+const STEPS: [Action; 12] = [
     ("format", format),
     ("lints", lints),
     ("documentation", documentation),
@@ -27,6 +27,7 @@ const STEPS: [Action; 11] = [
     ("clients", clients),
     ("tests", tests),
     ("cuda", cuda),
+    ("fuzz", fuzzed),
 ];
 
 /// How many tests passed, failed and were left out.
@@ -60,6 +61,8 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
 
 fn format() -> Result<Tests> {
     quietly("cargo fmt --check", &mut cargo(&["fmt", "--all", "--check"]))?;
+    let fuzz = ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"];
+    quietly("cargo fmt --check in fuzz", &mut cargo(&fuzz))?;
     for plugin in PLUGINS {
         let manifest = format!("plugins/{plugin}/Cargo.toml");
         let mut check = cargo(&["fmt", "--manifest-path", &manifest, "--check"]);
@@ -167,6 +170,12 @@ fn cuda() -> Result<Tests> {
     test.env("INNKEEPER_REQUIRE_NVRTC", "1").env("LD_LIBRARY_PATH", library);
     let text = quietly("tests of the CUDA backend", &mut test)?;
     Ok(counted(&text))
+}
+
+/// Every fuzz target from the inputs that are kept. A target counts as a test.
+fn fuzzed() -> Result<Tests> {
+    let targets = fuzz::run(&fuzz::Wanted { target: None, seconds: fuzz::SECONDS, keep: false })?;
+    Ok(Tests { passed: targets, ..Tests::default() })
 }
 
 fn added(a: Tests, b: Tests) -> Tests {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, TenantName};
@@ -24,6 +25,8 @@ use crate::turns::Turns;
 
 /// What the names of ONNX files end in.
 pub(crate) const ONNX_SUFFIX: &str = ".onnx";
+/// A network that takes longer to be read and brought into order is refused.
+const NETWORK_LOAD_MAX: Duration = Duration::from_secs(120);
 
 /// Brings up programs and assets.
 pub(crate) struct Stock {
@@ -176,7 +179,10 @@ impl Stock {
         let (name, bytes) = (asset.name.clone(), bytes.clone());
         let weight_bytes_max = owner.memory.max();
         let load = async {
-            let loaded = blocking(move || Network::load(&bytes, weight_bytes_max)).await?;
+            let load = move || {
+                Network::load_before(&bytes, weight_bytes_max, Instant::now() + NETWORK_LOAD_MAX)
+            };
+            let loaded = blocking(load).await?;
             loaded.map_err(|source| DeployError::Network { name, source: Box::new(source) })
         };
         self.networks.get(asset.digest, load).await.map(Some)

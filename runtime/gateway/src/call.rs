@@ -8,14 +8,11 @@ use innkeeper_predict::{Deployment, Prediction, Request, Schedule};
 use innkeeper_tensor::Named;
 
 use crate::app::Exchange;
-use crate::body::Held;
+use crate::body::{BODY_BYTES_MAX, Held};
 use crate::error::Failure;
 use crate::journal::Entry;
 use crate::route::Target;
 use crate::v2;
-
-/// The name of the limit on bodies, for error texts.
-const BODY_BYTES_MAX: &str = "body_bytes_max";
 
 /// The version that a request is for.
 ///

@@ -9,6 +9,7 @@ use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
 use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
 use serde::Serialize;
+use tonic::Code;
 
 use crate::reply::{Reply, json_as};
 use crate::v2::Bad;
@@ -124,6 +125,12 @@ impl Failure {
         Failure::new(StatusCode::NOT_IMPLEMENTED, "unsupported", message)
     }
 
+    /// 431.
+    pub(crate) fn too_many_headers(max: usize) -> Failure {
+        let message = format!("the request has more than headers_max of {max} headers");
+        Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", message)
+    }
+
     /// 500, whose reason is for the log alone.
     pub(crate) fn internal(inside: impl Display) -> Failure {
         let mut failure = Failure::new(
@@ -138,6 +145,28 @@ impl Failure {
     /// 503, to be tried again.
     pub(crate) fn busy(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).retry_after_ms(1_000)
+    }
+
+    /// The same as a code of gRPC.
+    pub(crate) fn grpc_code(&self) -> Code {
+        match self.status.as_u16() {
+            _ if self.code == "cancelled" => Code::Cancelled,
+            400 | 415 | 422 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::NotFound,
+            405 | 501 => Code::Unimplemented,
+            409 => Code::AlreadyExists,
+            408 | 503 => Code::Unavailable,
+            413 | 429 | 431 | 507 => Code::ResourceExhausted,
+            504 => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        }
+    }
+
+    /// A header that goes with the answer.
+    pub(crate) fn extra(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.extra.as_deref()
     }
 
     pub(crate) fn closing(mut self) -> Failure {
@@ -369,6 +398,19 @@ mod tests {
     #[test]
     fn the_table() {
         let twice = || Mismatch::Twice { kind: "input", name: "A".into() };
+        let grpc = |failure: Failure| failure.grpc_code();
+        assert_eq!(grpc(Failure::unauthorized("x")), Code::Unauthenticated);
+        assert_eq!(grpc(Failure::missing_scope(Scope::Admin)), Code::PermissionDenied);
+        assert_eq!(grpc(Failure::no_tenant()), Code::NotFound);
+        assert_eq!(grpc(Failure::too_large("x", 1)), Code::ResourceExhausted);
+        assert_eq!(grpc(Failure::internal("x")), Code::Internal);
+        assert_eq!(grpc(PredictError::Mismatch(twice()).into()), Code::InvalidArgument);
+        assert_eq!(grpc(PredictError::Draining.into()), Code::Unavailable);
+        assert_eq!(
+            grpc(PredictError::QueueFull { limit: 1, in_flight: 1 }.into()),
+            Code::ResourceExhausted
+        );
+        assert_eq!(grpc(PredictError::Guest(GuestError::Cancelled).into()), Code::Cancelled);
         check(Bad::new("x"), 400, "bad_request");
         check(PredictError::Mismatch(twice()), 422, "mismatch");
         check(PredictError::BadAnswer(twice()), 500, "model_error");
@@ -376,7 +418,10 @@ mod tests {
         check(PredictError::Guest(GuestError::Trap("x".into())), 500, "plugin_trap");
         check(PredictError::Guest(limit("handles_max")), 500, "model_limit");
         let deadline = GuestError::Deadline { limit: "deadline_ms_max", max: 1 };
-        check(PredictError::Guest(deadline), 504, "deadline");
+        assert_eq!(
+            check(PredictError::Guest(deadline), 504, "deadline").grpc_code(),
+            Code::DeadlineExceeded
+        );
         check(PredictError::Guest(GuestError::Failed("x".into())), 500, "model_error");
         check(PredictError::Guest(GuestError::Refused("x".into())), 422, "refused");
         check(PredictError::Guest(GuestError::Busy), 503, "busy");

@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::{Mutex, OnceLock};
 
+use innkeeper_kernels::Run;
 use innkeeper_tensor::{RANK_MAX, Tensor, TensorSpec};
 
 use crate::error::{GraphError, Place};
 use crate::ir::{Attr, Node, Program, ValueId};
+use crate::order::{drop_dead, find_last_uses, sort};
 use crate::proto::{self, DEPTH_MAX, Dim, ValueInfo};
 use crate::weights::short;
 use crate::{LoadLimits, lower, weights};
@@ -18,8 +21,6 @@ pub(crate) struct Built {
     pub(crate) values: usize,
     pub(crate) inputs: Vec<TensorSpec>,
     pub(crate) outputs: Vec<OutputInfo>,
-    /// For each input the names of its dimensions, where they have one.
-    pub(crate) input_dims: Vec<Vec<Option<String>>>,
     pub(crate) opset: i64,
 }
 
@@ -31,19 +32,31 @@ pub(crate) struct OutputInfo {
     pub(crate) shape: Option<Vec<Option<usize>>>,
 }
 
-pub(crate) fn build(model: &proto::Model<'_>, limits: &LoadLimits) -> Result<Built, GraphError> {
+pub(crate) fn build(
+    model: &proto::Model<'_>,
+    limits: &LoadLimits,
+    run: &Run<'_>,
+) -> Result<Built, GraphError> {
     let graph = model.graph.as_ref().ok_or_else(|| file("it holds no graph"))?;
     let opsets = opsets(&model.opsets)?;
     let opset = *opsets.get("").unwrap_or(&1);
     let functions = model.functions.iter().map(|f| ((f.domain, f.name), f)).collect();
-    let mut builder = Builder { limits, functions, values: 0, nodes: 0, weight_bytes: 0, depth: 0 };
+    let mut builder = Builder {
+        limits,
+        run,
+        functions,
+        values: 0,
+        nodes: 0,
+        weight_bytes: 0,
+        depth: 0,
+        narrow: HashMap::new(),
+    };
     let mut scope = Scope::default();
     let program = builder.graph(graph, &Rc::new(opsets), &mut scope, &[])?;
     let given: Vec<&ValueInfo<'_>> = given(graph).collect();
     let inputs = given.iter().map(|info| input_spec(info)).collect::<Result<Vec<_>, _>>()?;
-    let input_dims = given.iter().map(|info| dim_names(info)).collect();
     let outputs = graph.outputs.iter().map(output_info).collect();
-    Ok(Built { program, values: builder.values as usize, inputs, outputs, input_dims, opset })
+    Ok(Built { program, values: builder.values as usize, inputs, outputs, opset })
 }
 
 /// The inputs that a caller gives: up to IR version 3 initialisers stand among the inputs too.
@@ -91,21 +104,13 @@ fn input_spec(info: &ValueInfo<'_>) -> Result<TensorSpec, GraphError> {
     Ok(TensorSpec { name: info.name.into(), dtype, shape, optional: false })
 }
 
-fn sizes(dims: &[Dim<'_>]) -> Vec<Option<usize>> {
+fn sizes(dims: &[Dim]) -> Vec<Option<usize>> {
     // Writers put 0 or -1 where a size is not known.
-    let size = |dim: &Dim<'_>| match dim {
+    let size = |dim: &Dim| match dim {
         Dim::Size(size) if *size > 0 => usize::try_from(*size).ok(),
         _ => None,
     };
     dims.iter().map(size).collect()
-}
-
-fn dim_names(info: &ValueInfo<'_>) -> Vec<Option<String>> {
-    let name = |dim: &Dim<'_>| match dim {
-        Dim::Named(name) => Some((*name).to_owned()),
-        _ => None,
-    };
-    info.shape.iter().flatten().map(name).collect()
 }
 
 fn output_info(info: &ValueInfo<'_>) -> OutputInfo {
@@ -130,11 +135,14 @@ impl<'a> Scope<'a> {
 
 struct Builder<'a, 'm> {
     limits: &'a LoadLimits,
+    run: &'a Run<'a>,
     functions: HashMap<(&'m str, &'m str), &'m proto::Function<'m>>,
     values: ValueId,
     nodes: usize,
     weight_bytes: u64,
     depth: usize,
+    /// Which values have 4 bits, by ONNX's number of the type: the tensors that stand for them have 8.
+    narrow: HashMap<ValueId, i64>,
 }
 
 /// The attributes that the call of a function gave it.
@@ -161,6 +169,7 @@ impl<'m> Builder<'_, 'm> {
         for proto in &graph.initializers {
             let tensor = self.weight(proto)?;
             let id = self.define(proto.name, scope)?;
+            self.note(id, proto.data_type);
             program.constants.push((id, tensor));
         }
         for info in &graph.inputs {
@@ -169,6 +178,7 @@ impl<'m> Builder<'_, 'm> {
                 continue;
             }
             let id = self.define(info.name, scope)?;
+            self.note(id, info.elem_type);
             program.inputs.push(id);
         }
         self.nodes(&graph.nodes, opsets, scope, given, &mut program)?;
@@ -197,8 +207,44 @@ impl<'m> Builder<'_, 'm> {
         Ok(id)
     }
 
+    fn note(&mut self, id: ValueId, data_type: i64) {
+        if matches!(data_type, 21 | 22) {
+            self.narrow.insert(id, data_type);
+        }
+    }
+
+    /// Says in an attribute what an operand's dtype does not tell: that a result has 4 bits.
+    fn narrowed(&mut self, node: &mut Node) {
+        let of = |index: usize| {
+            let id = node.inputs.get(index).copied().flatten()?;
+            self.narrow.get(&id).copied()
+        };
+        let said = |name: &str| match node.attributes.get(name) {
+            Some(Attr::Int(data_type)) => Some(*data_type),
+            _ => None,
+        };
+        let (name, data_type) = match node.op_type.as_str() {
+            "CastLike" => ("to", of(1)),
+            "Cast" => ("to", said("to")),
+            "QuantizeLinear" => ("output_dtype", of(2).or(said("output_dtype"))),
+            "Identity" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten"
+            | "Slice" | "Gather" | "Concat" | "Split" | "Expand" => ("", of(0)),
+            _ => return,
+        };
+        let Some(data_type) = data_type.filter(|data_type| matches!(data_type, 21 | 22)) else {
+            return;
+        };
+        if !name.is_empty() {
+            node.attributes.insert(name.into(), Attr::Int(data_type));
+        }
+        for id in node.outputs.iter().flatten() {
+            self.narrow.insert(*id, data_type);
+        }
+    }
+
     fn weight(&mut self, proto: &proto::TensorProto<'m>) -> Result<Tensor, GraphError> {
         let max = self.limits.weight_bytes_max;
+        self.run.check().map_err(|_| GraphError::Stopped)?;
         let tensor = weights::tensor(proto).map_err(GraphError::File)?;
         self.weight_bytes += tensor.as_bytes().len() as u64;
         if self.weight_bytes > max {
@@ -229,6 +275,7 @@ impl<'m> Builder<'_, 'm> {
             }
         }
         for node in nodes {
+            self.run.check().map_err(|_| GraphError::Stopped)?;
             self.node(node, opsets, scope, given, program)?;
         }
         Ok(())
@@ -295,7 +342,7 @@ impl<'m> Builder<'_, 'm> {
                 captured(program, first_inside, &mut captures);
             }
         }
-        program.nodes.push(Node {
+        let mut made = Node {
             version: opsets.get(domain).copied().unwrap_or(1),
             op_type: node.op_type.into(),
             domain: domain.into(),
@@ -305,7 +352,18 @@ impl<'m> Builder<'_, 'm> {
             inputs,
             outputs,
             captures,
-        });
+            ensemble: None,
+            table: OnceLock::new(),
+            kept: Mutex::default(),
+        };
+        self.narrowed(&mut made);
+        if domain == "ai.onnx.ml" && made.op_type.starts_with("TreeEnsemble") {
+            let ensemble = lower::ensemble(&made).map_err(|fail| fail.at(|| made.place()))?;
+            made.ensemble = Some(ensemble);
+            // What was laid out is not needed in its lists too.
+            made.attributes.clear();
+        }
+        program.nodes.push(made);
         Ok(())
     }
 
@@ -380,6 +438,9 @@ impl<'m> Builder<'_, 'm> {
                 outputs: vec![Some(*output)],
                 attributes: HashMap::new(),
                 captures: Vec::new(),
+                ensemble: None,
+                table: OnceLock::new(),
+                kept: Mutex::default(),
             });
         }
         Ok(())
@@ -465,84 +526,4 @@ fn captured(program: &Program, first_inside: ValueId, captures: &mut Vec<ValueId
             captures.push(id);
         }
     }
-}
-
-/// Puts the nodes into an order in which each comes after what it reads.
-fn sort(program: &mut Program) -> Result<(), GraphError> {
-    let mut maker: HashMap<ValueId, usize> = HashMap::new();
-    for (index, node) in program.nodes.iter().enumerate() {
-        maker.extend(node.outputs.iter().flatten().map(|&id| (id, index)));
-    }
-    let mut waits = vec![0usize; program.nodes.len()];
-    let mut readers = vec![Vec::new(); program.nodes.len()];
-    for (index, node) in program.nodes.iter().enumerate() {
-        for id in node.inputs.iter().flatten().chain(&node.captures) {
-            if let Some(&made) = maker.get(id) {
-                waits[index] += 1;
-                readers[made].push(index);
-            }
-        }
-    }
-    // The file's own order where there is a choice: the smallest index that is ready.
-    let ready = |index: &usize| std::cmp::Reverse(*index);
-    let mut queue: std::collections::BinaryHeap<_> =
-        (0..waits.len()).filter(|&index| waits[index] == 0).map(|index| ready(&index)).collect();
-    let mut order = Vec::with_capacity(waits.len());
-    while let Some(std::cmp::Reverse(index)) = queue.pop() {
-        order.push(index);
-        for &reader in &readers[index] {
-            waits[reader] -= 1;
-            if waits[reader] == 0 {
-                queue.push(ready(&reader));
-            }
-        }
-    }
-    if order.len() < waits.len() {
-        let stuck = waits.iter().position(|&waits| waits > 0).map(|i| program.nodes[i].place());
-        let stuck = stuck.map(|place| place.to_string()).unwrap_or_default();
-        return Err(file(format_args!(
-            "its nodes wait for each other in a circle, among them {stuck}"
-        )));
-    }
-    let mut nodes: Vec<Option<Node>> =
-        std::mem::take(&mut program.nodes).into_iter().map(Some).collect();
-    program.nodes = order.iter().filter_map(|&index| nodes[index].take()).collect();
-    Ok(())
-}
-
-/// Leaves out the nodes whose results nobody reads.
-fn drop_dead(program: &mut Program) {
-    let mut live: std::collections::HashSet<ValueId> = program.outputs.iter().copied().collect();
-    let mut kept = Vec::with_capacity(program.nodes.len());
-    for node in std::mem::take(&mut program.nodes).into_iter().rev() {
-        if node.outputs.iter().flatten().any(|id| live.contains(id)) {
-            live.extend(node.inputs.iter().flatten().chain(&node.captures));
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    program.nodes = kept;
-    program.constants.retain(|(id, _)| live.contains(id));
-}
-
-pub(crate) fn find_last_uses(program: &mut Program) {
-    let mut later: std::collections::HashSet<ValueId> = program.outputs.iter().copied().collect();
-    let mut last_uses = vec![Vec::new(); program.nodes.len()];
-    // Only what a node or the graph's caller made: what was captured belongs to the graph around.
-    let own: std::collections::HashSet<ValueId> = program
-        .nodes
-        .iter()
-        .flat_map(|node| node.outputs.iter().flatten().copied())
-        .chain(program.inputs.iter().copied())
-        .collect();
-    for (index, node) in program.nodes.iter().enumerate().rev() {
-        for &id in
-            node.outputs.iter().flatten().chain(node.inputs.iter().flatten()).chain(&node.captures)
-        {
-            if own.contains(&id) && later.insert(id) {
-                last_uses[index].push(id);
-            }
-        }
-    }
-    program.last_uses = last_uses;
 }

@@ -7,37 +7,50 @@ use innkeeper_kernels::{Cpu, Run};
 
 use crate::LoadLimits;
 use crate::budget::Budget;
-use crate::build::find_last_uses;
+use crate::error::GraphError;
 use crate::ir::{Attr, Node, Program, ValueId};
-use crate::machine::{Engine, Machine};
+use crate::machine::{Engine, Machine, Mode};
+use crate::order::find_last_uses;
 
 /// The most bytes that folding may compute beyond what the file holds.
 const GROWTH_BYTES_MAX: usize = 256 << 20;
 
 /// Computes every node whose operands are constants, and marks what is left as constants for the kernels. What cannot
 /// be computed is left for the run to complain about.
-pub(crate) fn fold(program: &mut Program, values: usize, limits: &LoadLimits) {
+///
+/// # Errors
+/// [`GraphError::Stopped`].
+pub(crate) fn fold(
+    program: &mut Program,
+    values: usize,
+    limits: &LoadLimits,
+    run: &Run<'_>,
+) -> Result<(), GraphError> {
     let bytes: usize = program.constants.iter().map(|(_, x)| x.as_bytes().len()).sum();
     let max = usize::try_from(limits.weight_bytes_max).unwrap_or(usize::MAX);
     let budget = Room(AtomicUsize::new(max.min(bytes.saturating_add(GROWTH_BYTES_MAX))));
-    let run = Run::new();
     let cpu = Cpu::new();
-    let engine = Engine { backend: &cpu, run: &run, budget: &budget };
-    let mut machine = Machine::new(values, Some(engine));
+    let engine = Engine { backend: &cpu, run, budget: &budget };
+    let mut machine = Machine::new(values, Mode::Runs(engine));
     for (id, tensor) in &program.constants {
         let val = machine.constant(tensor.clone());
         machine.env[*id as usize] = Some(val);
     }
     let mut made: Vec<ValueId> = Vec::new();
+    let mut stopped = false;
     program.nodes.retain(|node| {
         let known = |id: &ValueId| machine.env[*id as usize].is_some();
         let whole = node.inputs.iter().flatten().all(known) && !is_kept(node);
-        if !whole || machine.run_node(node).is_err() {
+        stopped |= run.check().is_err();
+        if !whole || stopped || machine.run_node(node).is_err() {
             return true;
         }
         made.extend(node.outputs.iter().flatten());
         false
     });
+    if stopped || run.check().is_err() {
+        return Err(GraphError::Stopped);
+    }
     for id in made {
         let Ok(val) = machine.at(id) else { continue };
         if let Some(tensor) = machine.known(val) {
@@ -57,6 +70,7 @@ pub(crate) fn fold(program: &mut Program, values: usize, limits: &LoadLimits) {
         *tensor = tensor.clone().constant();
     }
     find_last_uses(program);
+    Ok(())
 }
 
 /// What has bodies, is different every time, or would only grow.

@@ -1,11 +1,12 @@
 //! A graph as it is kept: names resolved, functions inlined, nodes in an order in which they can run.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use innkeeper_tensor::Tensor;
 
 use crate::error::{Fail, Place, invalid};
-use crate::lower::Lower;
+use crate::lower::{Ensemble, Lower, Table};
 
 /// A value of the model, unique over all graphs in graphs.
 pub(crate) type ValueId = u32;
@@ -35,6 +36,12 @@ pub(crate) struct Node {
     pub(crate) attributes: HashMap<String, Attr>,
     /// Values of the graphs around it that its bodies read.
     pub(crate) captures: Vec<ValueId>,
+    /// Trees, in place of the attributes that describe them.
+    pub(crate) ensemble: Option<Ensemble>,
+    /// What a table of an attribute says, made with its first use.
+    pub(crate) table: OnceLock<Table>,
+    /// Attributes as tensors, for all plans.
+    pub(crate) kept: Mutex<BTreeMap<&'static str, Tensor>>,
 }
 
 /// An attribute's value.
@@ -51,6 +58,13 @@ pub(crate) enum Attr {
 }
 
 impl Node {
+    /// The bytes of what the node keeps besides its attributes.
+    pub(crate) fn byte_length(&self) -> usize {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.values().map(|x| x.as_bytes().len() + x.derived_byte_length());
+        kept.sum::<usize>() + self.ensemble.as_ref().map_or(0, |ensemble| ensemble.bytes)
+    }
+
     pub(crate) fn place(&self) -> Place {
         let operator = match self.domain.as_str() {
             "" => self.op_type.clone(),

@@ -7,7 +7,7 @@
 //! A [`Graph`] keeps the model's nodes. For each combination of input shapes it makes a *plan* once: the shape
 //! arithmetic is done, dead code and common subexpressions are gone, patterns that exporters write are operations of
 //! the kernels again, and what remains is a list of operations with a last use for every value. Where a shape depends
-//! on the elements of a tensor, which no plan can know, the nodes are run one by one instead.
+//! on the elements of a tensor, which no plan can know, the plan ends, and the nodes from there on are run one by one.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -22,9 +22,12 @@ mod weights;
 
 mod build;
 mod ir;
+mod order;
 
 mod lower;
 mod machine;
+
+mod derived;
 
 mod fold;
 

@@ -5,11 +5,13 @@
 //! the arithmetic on shapes that exporters write is gone from a plan.
 
 use std::rc::Rc;
+use std::sync::PoisonError;
 
-use innkeeper_kernels::{Backend, Cpu, Op, Run};
+use innkeeper_kernels::{Backend, Cpu, Op, Quant, Run};
 use innkeeper_tensor::{DType, Element, Shape, Tensor};
 
 use crate::budget::Budget;
+use crate::derived::Derived;
 use crate::error::{Fail, GraphError, invalid};
 use crate::ir::{Node, Program, ValueId};
 
@@ -48,13 +50,28 @@ pub(crate) struct Engine<'a> {
     pub(crate) budget: &'a dyn Budget,
 }
 
+/// What a machine does with an operation.
+#[derive(Clone, Copy)]
+pub(crate) enum Mode<'a> {
+    /// Writes it down. What depends on the graph's constants alone is made once for all plans.
+    Plans {
+        /// Where that is kept.
+        derived: &'a Derived,
+        /// The most bytes of it.
+        derived_bytes_max: usize,
+        /// When planning must end.
+        run: &'a Run<'a>,
+    },
+    /// Computes it.
+    Runs(Engine<'a>),
+}
+
 pub(crate) struct Machine<'a> {
     pub(crate) values: Vec<Info>,
     /// What stands for each value of the model.
     pub(crate) env: Vec<Option<Val>>,
     pub(crate) steps: Vec<Step>,
-    /// What it computes with; a machine without plans.
-    engine: Option<Engine<'a>>,
+    mode: Mode<'a>,
     /// Bytes charged for each value that was computed.
     charged: Vec<usize>,
     node: u32,
@@ -68,12 +85,12 @@ const VALUES_MAX: usize = 4_000_000;
 
 impl<'a> Machine<'a> {
     /// A machine for a model of `values` values.
-    pub(crate) fn new(values: usize, engine: Option<Engine<'a>>) -> Machine<'a> {
+    pub(crate) fn new(values: usize, mode: Mode<'a>) -> Machine<'a> {
         Machine {
             values: Vec::with_capacity(values),
             env: vec![None; values],
             steps: Vec::new(),
-            engine,
+            mode,
             charged: Vec::new(),
             node: 0,
             depth: 0,
@@ -81,7 +98,19 @@ impl<'a> Machine<'a> {
     }
 
     pub(crate) fn runs(&self) -> bool {
-        self.engine.is_some()
+        self.engine().is_some()
+    }
+
+    fn engine(&self) -> Option<Engine<'a>> {
+        match self.mode {
+            Mode::Runs(engine) => Some(engine),
+            Mode::Plans { .. } => None,
+        }
+    }
+
+    /// The node of the graph that is being done.
+    pub(crate) fn node(&self) -> usize {
+        self.node as usize
     }
 
     // Values.
@@ -193,13 +222,25 @@ impl<'a> Machine<'a> {
         let results = op.outputs(&operands)?;
         let bytes: usize = results.iter().map(bytes_of).fold(0, usize::saturating_add);
         let all_known = inputs.iter().all(|&val| self.known(val).is_some());
-        if let Some(engine) = self.engine {
-            return self.compute(engine, &op, inputs, results.len());
-        }
-        if all_known && bytes <= KNOWN_BYTES_MAX && !is_random(&op) {
-            let tensors: Vec<&Tensor> = inputs.iter().filter_map(|&val| self.known(val)).collect();
-            let results = Cpu::new().run(&op, &tensors, &Run::new())?;
-            return Ok(results.into_iter().map(|tensor| self.constant(tensor)).collect());
+        let (derived, most, run) = match self.mode {
+            Mode::Runs(engine) => return self.compute(engine, &op, inputs, results.len()),
+            Mode::Plans { derived, derived_bytes_max, run } => (derived, derived_bytes_max, run),
+        };
+        if all_known && !is_random(&op) && !self.is_dequantised(&op, inputs) {
+            let room = || derived.own_bytes().saturating_add(bytes) <= most;
+            if let (Some(key), 1) = (self.key(&op, inputs), results.len())
+                && (bytes <= KNOWN_BYTES_MAX || room())
+            {
+                let tensors = self.all_known(inputs);
+                let made = derived.get(&key, || Cpu::new().run_one(&op, &tensors, run))?;
+                let val = self.constant(made);
+                self.values[val.0 as usize].key = Some(Rc::from(key));
+                return Ok(vec![val]);
+            }
+            if bytes <= KNOWN_BYTES_MAX {
+                let results = Cpu::new().run(&op, &self.all_known(inputs), run)?;
+                return Ok(results.into_iter().map(|tensor| self.constant(tensor)).collect());
+            }
         }
         let outputs: Vec<Val> = results
             .into_iter()
@@ -208,6 +249,47 @@ impl<'a> Machine<'a> {
         let (inputs, node) = (inputs.to_vec(), self.node);
         self.steps.push(Step { op, inputs, outputs: outputs.clone(), node });
         Ok(outputs)
+    }
+
+    /// Whether these are weights that are bytes: whether they stay so is for rewriting to say.
+    fn is_dequantised(&self, op: &Op, inputs: &[Val]) -> bool {
+        matches!(op, Op::Quant(Quant::Dequantize { .. })) && self.key(op, inputs).is_some()
+    }
+
+    fn all_known(&self, inputs: &[Val]) -> Vec<&Tensor> {
+        inputs.iter().filter_map(|&val| self.known(val)).collect()
+    }
+
+    /// What names the result of an operation on constants that have names.
+    fn key(&self, op: &Op, inputs: &[Val]) -> Option<String> {
+        let mut key = format!("{op:?}(");
+        for &val in inputs {
+            key.push_str(self.info(val).key.as_deref()?);
+            key.push(',');
+        }
+        (!inputs.is_empty()).then_some(key)
+    }
+
+    /// Numbers of an attribute as a tensor, made once for all plans.
+    pub(crate) fn kept(
+        &mut self,
+        node: &Node,
+        name: &'static str,
+        dims: &[usize],
+        numbers: &[f32],
+    ) -> Result<Val, Fail> {
+        let mut kept = node.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let tensor = match kept.get(name) {
+            Some(tensor) if tensor.shape().dims() == dims => tensor.clone(),
+            _ => Tensor::from_vec(dims, numbers.to_vec()).map_err(invalid)?.constant(),
+        };
+        kept.insert(name, tensor.clone());
+        drop(kept);
+        let val = self.constant(tensor);
+        if let (0, Some(first)) = (self.depth, node.outputs.iter().flatten().next()) {
+            self.values[val.0 as usize].key = Some(Rc::from(format!("n{first}.{name}").as_str()));
+        }
+        Ok(val)
     }
 
     fn compute(
@@ -242,31 +324,39 @@ impl<'a> Machine<'a> {
         }
     }
 
-    #[expect(dead_code, reason = "for operators to come")]
     /// Adds a value that was computed outside of the kernels, charging for it.
     pub(crate) fn computed(&mut self, tensor: Tensor) -> Result<Val, Fail> {
         let bytes = tensor.as_bytes().len();
-        if let Some(engine) = self.engine {
+        if let Some(engine) = self.engine() {
             engine.budget.charge(bytes).map_err(Fail::Limit)?;
         }
+        Ok(self.charged_for(tensor, bytes))
+    }
+
+    /// Adds a value for which so many bytes were charged already.
+    pub(crate) fn charged_for(&mut self, tensor: Tensor, bytes: usize) -> Val {
         let val = self.constant(tensor);
-        if self.engine.is_some() {
+        if self.runs() {
             self.charged[val.0 as usize] = bytes;
         }
-        Ok(val)
+        val
     }
 
     /// # Errors
     /// [`Fail::Stopped`] when the run must stop.
     pub(crate) fn check(&self) -> Result<(), Fail> {
-        self.engine.map_or(Ok(()), |engine| engine.run.check().map_err(Fail::from))
+        let run = match self.mode {
+            Mode::Runs(engine) => engine.run,
+            Mode::Plans { run, .. } => run,
+        };
+        run.check().map_err(Fail::from)
     }
 
     fn forget(&mut self, val: Val) {
         let index = val.0 as usize;
         let tensor = self.values[index].known.take();
         let bytes = std::mem::take(&mut self.charged[index]);
-        if let Some(engine) = self.engine {
+        if let Some(engine) = self.engine() {
             engine.budget.release(bytes);
             if let Some(tensor) = tensor {
                 engine.run.recycle(tensor);
@@ -300,10 +390,9 @@ impl<'a> Machine<'a> {
         let node = self.node;
         self.depth += 1;
         for (&id, &val) in program.inputs.iter().zip(inputs) {
-            // A copy, so that forgetting the body's does not forget the caller's.
-            let info = self.info(val).clone();
-            let copy = self.add(info);
-            self.env[id as usize] = Some(copy);
+            // A copy, so that forgetting the body's does not forget the caller's. A plan forgets nothing.
+            let own = if self.runs() { self.add(self.info(val).clone()) } else { val };
+            self.env[id as usize] = Some(own);
         }
         self.program(program).map_err(Fail::Inner)?;
         self.depth -= 1;
@@ -318,13 +407,22 @@ impl<'a> Machine<'a> {
 
     /// Runs the nodes in order. The values they read from outside must be set.
     pub(crate) fn program(&mut self, program: &Program) -> Result<(), GraphError> {
+        self.program_from(program, 0)
+    }
+
+    /// Runs the nodes in order, without the first ones, whose results must be set where they are read.
+    pub(crate) fn program_from(
+        &mut self,
+        program: &Program,
+        first: usize,
+    ) -> Result<(), GraphError> {
         for (id, tensor) in &program.constants {
             let val = self.constant(tensor.clone());
             self.values[val.0 as usize].key =
                 (self.depth == 0).then(|| Rc::from(format!("c{id}").as_str()));
             self.env[*id as usize] = Some(val);
         }
-        for (index, node) in program.nodes.iter().enumerate() {
+        for (index, node) in program.nodes.iter().enumerate().skip(first) {
             if self.depth == 0 {
                 self.node = index as u32;
             }
@@ -387,7 +485,7 @@ impl<'a> Machine<'a> {
 
 impl Drop for Machine<'_> {
     fn drop(&mut self) {
-        if let Some(engine) = self.engine {
+        if let Some(engine) = self.engine() {
             engine.budget.release(self.charged());
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) output_bytes: usize,
     /// What the plan itself keeps in memory, apart from the graph's weights.
     pub(crate) own_bytes: usize,
+    /// About how many multiply-adds a run takes.
+    pub(crate) cost: u64,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,7 @@ impl Plan {
     /// The plan of these steps; what no output needs is left out.
     pub(crate) fn new(values: &[Info], steps: Vec<Step>, inputs: &[Val], outputs: &[Val]) -> Plan {
         let steps = live(steps, outputs);
+        let cost = steps.iter().map(|step| cost(values, step)).fold(0, u64::saturating_add);
         let mut maker = Slots { values, ..Slots::default() };
         let input_slots: Vec<u32> = inputs.iter().map(|&val| maker.slot(val)).collect();
         let mut planned: Vec<Planned> = steps
@@ -85,6 +88,7 @@ impl Plan {
             peak_bytes,
             output_bytes,
             own_bytes,
+            cost,
             steps: planned,
         }
     }
@@ -134,6 +138,13 @@ impl Plan {
     pub(crate) fn operations(&self) -> impl Iterator<Item = &'static str> {
         self.steps.iter().map(|step| step.op.name())
     }
+}
+
+fn cost(values: &[Info], step: &Step) -> u64 {
+    let info = |val: &Val| &values[val.0 as usize];
+    let operands: Vec<_> =
+        step.inputs.iter().map(|val| (info(val).dtype, &info(val).shape)).collect();
+    step.op.cost(&operands)
 }
 
 /// The steps that some output needs.

@@ -87,13 +87,13 @@ pub(crate) struct ValueInfo<'a> {
     pub(crate) name: &'a str,
     /// 0 when it is no tensor.
     pub(crate) elem_type: i64,
-    pub(crate) shape: Option<Vec<Dim<'a>>>,
+    pub(crate) shape: Option<Vec<Dim>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Dim<'a> {
+pub(crate) enum Dim {
     Size(i64),
-    Named(&'a str),
+    /// It has a name, or none.
     Unknown,
 }
 
@@ -265,14 +265,12 @@ impl<'a> ValueInfo<'a> {
     }
 }
 
-impl<'a> Dim<'a> {
-    fn read(mut message: Span<'a>) -> Result<Dim<'a>> {
+impl Dim {
+    fn read(mut message: Span<'_>) -> Result<Dim> {
         let mut dim = Dim::Unknown;
         while let Some(field) = message.next()? {
-            match field.number {
-                1 => dim = Dim::Size(field.int()?),
-                2 if !field.text()?.is_empty() => dim = Dim::Named(field.text()?),
-                _ => {}
+            if field.number == 1 {
+                dim = Dim::Size(field.int()?);
             }
         }
         Ok(dim)

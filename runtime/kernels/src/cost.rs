@@ -4,8 +4,8 @@ mod network;
 
 use innkeeper_tensor::{DType, Shape};
 
-use crate::infer::matmul;
-use crate::{Activation, Binary, Grad, Index, Op, Order, Quant};
+use crate::infer::{matmul, recurrent};
+use crate::{Activation, Binary, Grad, Index, Op, Order, Quant, Recurrent};
 
 /// What a call costs before it touches any element.
 const CALL: u64 = 64;
@@ -21,6 +21,19 @@ const NARROW: u64 = 16;
 fn stride(axis: i64, inputs: &[(DType, &Shape)]) -> u64 {
     let rank = inputs.first().map_or(0, |(_, shape)| shape.rank() as i64);
     if axis == -1 || axis == rank - 1 { 1 } else { STRIDED }
+}
+
+/// A product for each step, and a few functions of each of its results.
+fn recurrent_cost(op: &Recurrent, inputs: &[(DType, &Shape)]) -> u64 {
+    let Ok(sizes) = recurrent::sizes(op, inputs) else {
+        return CALL;
+    };
+    let gates = (sizes.steps as u64)
+        .saturating_mul(sizes.batch as u64)
+        .saturating_mul((op.cell.gates() * sizes.width) as u64);
+    let each = (sizes.width as u64).saturating_add(2 * TRANSCENDENTAL);
+    let calls = CALL.saturating_mul(sizes.steps as u64 + 1);
+    gates.saturating_mul(each).saturating_add(calls)
 }
 
 impl Activation {
@@ -72,7 +85,7 @@ impl Op {
             }
             _ => SINGLE,
         };
-        let calls = CALL.saturating_mul(results.len() as u64);
+        let calls = CALL.saturating_mul(results.len().max(1) as u64);
         touched.saturating_mul(each).saturating_add(calls)
     }
 
@@ -85,6 +98,9 @@ impl Op {
         }
         if let Op::Random(_) | Op::Trees(_) = self {
             return self.moving_cost(inputs);
+        }
+        if let Op::Recurrent(op) = self {
+            return recurrent_cost(op, inputs);
         }
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = self {
             return self.moving_cost(inputs);
@@ -169,7 +185,7 @@ impl Op {
         let elements = |count: u64, shape: &Shape| count.saturating_add(shape.elements() as u64);
         let read = inputs.iter().map(|(_, shape)| *shape).fold(0, elements);
         let touched = read.max(results.iter().map(|(_, shape)| shape).fold(0, elements));
-        let calls = CALL.saturating_mul(inputs.len() as u64 + results.len() as u64);
+        let calls = CALL.saturating_mul((inputs.len() + results.len()).max(1) as u64);
         let work = match (self, inputs) {
             (Op::Grad(Grad::Linear { input, .. }), [(_, dy), (_, x), _]) => {
                 let depth = x.dims().last().copied().unwrap_or(0) as u64;

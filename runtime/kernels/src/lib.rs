@@ -55,7 +55,7 @@ pub use op::{
     Aggregate, Branch, Post, TREE_DEPTH_MAX, TREE_NODES_MAX, TREE_TARGETS_MAX, TreeNode, TreeTest,
     TreeWeight, Trees, TreesSpec,
 };
-pub use op::{Coordinates, Draw, Nearest, Random, Resize, Sample};
+pub use op::{Cell, Coordinates, Draw, Nearest, Random, Recurrent, Resize, Sample};
 pub use op::{Curve, Depth, Index, Move, Order, Pad, Scatter, Test};
 pub use pool::{Pool, THREADS_MAX};
 pub use run::Run;

@@ -17,8 +17,8 @@ use crate::run::{Answer, Batch, Job};
 use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Batching, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound, PredictError,
-    Registry, Schedule,
+    Batching, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
+    PredictError, Registry, Schedule,
 };
 
 /// How predictions are made.

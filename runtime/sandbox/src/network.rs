@@ -1,6 +1,7 @@
 //! A network as the sandbox knows it: loaded from bytes, described, run. What it consists of is the graph crate's.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use innkeeper_graph::{Budget, Graph, GraphError, LoadLimits};
 use innkeeper_kernels::{Backend, Run};
@@ -32,8 +33,30 @@ impl Network {
     /// # Errors
     /// What is no ONNX file, and what the host cannot run of it: operator, node and opset are named.
     pub fn load(onnx: &Buffer, weight_bytes_max: u64) -> Result<Network, NetworkError> {
+        Network::load_within(onnx, weight_bytes_max, &Run::new())
+    }
+
+    /// The same, given up when the deadline is there.
+    ///
+    /// # Errors
+    /// As [`Network::load`], and [`GraphError::Stopped`].
+    pub fn load_before(
+        onnx: &Buffer,
+        weight_bytes_max: u64,
+        deadline: Instant,
+    ) -> Result<Network, NetworkError> {
+        let stop = || Instant::now() >= deadline;
+        Network::load_within(onnx, weight_bytes_max, &Run::new().until(&stop))
+    }
+
+    /// The same, ending when `run` says so.
+    pub(crate) fn load_within(
+        onnx: &Buffer,
+        weight_bytes_max: u64,
+        run: &Run<'_>,
+    ) -> Result<Network, NetworkError> {
         let limits = LoadLimits { weight_bytes_max, ..LoadLimits::default() };
-        Ok(Network(Graph::load(onnx.as_bytes(), &limits)?))
+        Ok(Network(Graph::load(onnx.as_bytes(), &limits, run)?))
     }
 
     /// What it takes, in its order.

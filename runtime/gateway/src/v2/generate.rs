@@ -19,6 +19,8 @@ use crate::route::Target;
 
 const TEXT_IN: &str = "text_input";
 const TEXT_OUT: &str = "text_output";
+/// What infer takes about a request's turn.
+const TURN: [&str; 5] = ["sequence_id", "sequence_start", "sequence_end", "priority", "timeout"];
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
 
 /// How the answer comes.
@@ -109,7 +111,7 @@ fn read(bytes: &[u8], deployment: &Deployment) -> Result<Request, Failure> {
 
 fn parameter(key: &str, value: &RawValue) -> Result<(String, String), Failure> {
     let short: String = key.chars().take(64).collect();
-    if is_the_servers(key) {
+    if is_the_servers(key) || TURN.contains(&key) {
         return Err(Failure::bad_request(format!("{short}: this parameter is not served here")));
     }
     if value.get().starts_with(['{', '[']) {

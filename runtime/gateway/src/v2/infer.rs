@@ -14,7 +14,7 @@ use super::request::{self, Infer, Wanted};
 use super::response::{self, Form, Head};
 use super::{Bad, classification, data, raw};
 use crate::app::{Exchange, offload};
-use crate::body::{self, Parts};
+use crate::body::{self, BODY_BYTES_MAX, Parts};
 use crate::coding;
 use crate::error::Failure;
 use crate::journal::Entry;
@@ -25,8 +25,6 @@ use crate::route::Target;
 /// The length of the JSON in front of binary tensors, both ways.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// The name of the limit on bodies, for error texts.
-const BODY_BYTES_MAX: &str = "body_bytes_max";
 
 /// Answers an inference request.
 pub(crate) async fn infer(

@@ -1,17 +1,17 @@
 //! What the server and its models say about themselves.
 
 use innkeeper_predict::{Endpoint, Predictor};
-use innkeeper_tensor::TensorSpec;
+use innkeeper_tensor::{Signature, TensorSpec};
 use serde::Serialize;
 
 use crate::GatewayConfig;
 use crate::error::Failure;
 use crate::gate::Caller;
-use crate::model_config::{PLATFORM, property};
+use crate::model_config::PLATFORM;
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-const EXTENSIONS: &[&str] = &[
+pub(crate) const EXTENSIONS: [&str; 8] = [
     "binary_tensor_data",
     "classification",
     "generate",
@@ -49,7 +49,7 @@ struct Spec<'a> {
 
 /// `GET /v2`
 pub(crate) fn server(config: &GatewayConfig) -> Reply {
-    json(&Server { name: &config.name, version: &config.version, extensions: EXTENSIONS })
+    json(&Server { name: &config.name, version: &config.version, extensions: &EXTENSIONS })
 }
 
 /// `GET /v2/models`
@@ -70,7 +70,7 @@ pub(crate) fn model(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Fa
     Ok(json(&Model {
         name: endpoint.key.name.as_str(),
         versions: endpoint.versions.iter().map(|version| version.version.as_str()).collect(),
-        platform: property(deployment, "platform").unwrap_or(PLATFORM),
+        platform: platform(signature),
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
         properties: properties.collect(),
@@ -86,6 +86,12 @@ pub(crate) fn model_ready(endpoint: &Endpoint, slot: Option<&str>) -> Result<Rep
     }
     endpoint.resolve(slot)?;
     Ok(json(&Ready { name: endpoint.key.name.as_str(), ready: true }))
+}
+
+/// What a model is shown as.
+pub(crate) fn platform(signature: &Signature) -> &str {
+    let own = signature.properties.iter().find(|(key, _)| key == "platform");
+    own.map_or(PLATFORM, |(_, platform)| platform.as_str())
 }
 
 fn spec(spec: &TensorSpec) -> Spec<'_> {

@@ -5,6 +5,8 @@ mod body;
 mod classification;
 mod data;
 mod elements;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generate;
 mod infer;
 mod input;
@@ -26,9 +28,10 @@ pub(crate) use data::encode_nested;
 pub(crate) use generate::{Form, generate};
 pub(crate) use infer::infer;
 pub(crate) use json_input::{commas, fields, items, read as read_json};
-pub(crate) use metadata::{model, model_ready, models, server};
-pub(crate) use parameters::is_the_servers;
+pub(crate) use metadata::{EXTENSIONS, model, model_ready, models, platform, server};
+pub(crate) use parameters::{NOT_SERVED, PARAMETERS_MAX, SEQUENCE_ID_BYTES_MAX, is_the_servers};
 pub(crate) use repository::{index, load, unload};
+pub(crate) use request::ID_BYTES_MAX;
 pub(crate) use settings::{logging, set_logging, set_trace, shared_memory, trace};
 pub(crate) use stats::{all_stats, config, model_stats};
 

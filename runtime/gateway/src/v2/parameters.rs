@@ -12,20 +12,18 @@ use super::reading::{Fields, Reading};
 /// What is said to parameters that mean something elsewhere and nothing here.
 pub(crate) const NOT_SERVED: &str = "this parameter is not served here";
 
+/// More parameters than any protocol defines.
+pub(crate) const PARAMETERS_MAX: usize = 64;
 /// Whether a request's parameter of this name is for the server, of which none is served, and not for the model.
 pub(crate) fn is_the_servers(name: &str) -> bool {
-    let reserved =
-        ["sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"];
-    reserved.contains(&name) || name.starts_with("triton_")
+    name == "headers" || name.starts_with("triton_")
 }
 
-/// More parameters than any protocol defines.
-const PARAMETERS_MAX: usize = 64;
 /// Bytes of one parameter's JSON text.
 const PARAMETER_BYTES_MAX: usize = 16 << 10;
 
 /// Bytes of a text that names a sequence.
-const SEQUENCE_ID_BYTES_MAX: usize = 256;
+pub(crate) const SEQUENCE_ID_BYTES_MAX: usize = 256;
 
 /// Reads an object of parameters, each once.
 ///

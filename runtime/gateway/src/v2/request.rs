@@ -14,7 +14,7 @@ use super::reading::{Fields, Items, Reading};
 use super::{Bad, tokens};
 
 /// Bytes of the caller's id, which is echoed.
-const ID_BYTES_MAX: usize = 1 << 10;
+pub(crate) const ID_BYTES_MAX: usize = 1 << 10;
 
 /// An inference request.
 #[derive(Debug, Default)]

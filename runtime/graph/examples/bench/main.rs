@@ -12,13 +12,15 @@
 //!
 //! INPUTS is a safetensors file with tensors `input.NAME`, and for `check` also `output.NAME`. MODEL is an ONNX file, or
 //! the weights of `plugins/minilm`: then the same network runs on the kernels directly.
+//!
+//! It computes on the device that its one argument names, `cpu` without one; `cuda:0` wants the feature `cuda`.
 
 mod minilm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::io::{BufRead, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use innkeeper_formats::safetensors;
@@ -36,7 +38,9 @@ const MEMORY_BYTES_MAX: usize = 1 << 30;
 const WARM_UP: usize = 3;
 
 fn main() -> Result<()> {
-    let mut bench = Bench { models: HashMap::new(), pools: HashMap::new() };
+    let device = std::env::args().nth(1).unwrap_or_else(|| "cpu".to_owned());
+    let backend = backend(&device)?;
+    let mut bench = Bench { backend, models: HashMap::new(), pools: HashMap::new() };
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split('\t').collect();
@@ -57,12 +61,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn backend(device: &str) -> Result<Arc<dyn Backend>> {
+    match device {
+        "cpu" => Ok(Arc::new(Cpu::new())),
+        #[cfg(feature = "cuda")]
+        "cuda:0" => Ok(Arc::new(innkeeper_kernels::Cuda::open(0)?)),
+        _ => Err(format!("there is no device {device}; was the feature cuda left out?").into()),
+    }
+}
+
 enum Model {
     Graph(Box<Graph>),
     MiniLm(MiniLm),
 }
 
 struct Bench {
+    backend: Arc<dyn Backend>,
     models: HashMap<String, Model>,
     pools: HashMap<usize, (Pool, Memory)>,
 }
@@ -83,7 +97,7 @@ impl Bench {
                 let weights = safetensors::tensors(&Buffer::aligned_copy(&file))?;
                 Model::MiniLm(MiniLm::new(weights))
             } else {
-                Model::Graph(Graph::load(&file, &LoadLimits::default())?.into())
+                Model::Graph(Graph::load(&file, &LoadLimits::default(), &Run::new())?.into())
             };
             self.models.insert(model.to_owned(), loaded);
         }
@@ -99,14 +113,15 @@ impl Bench {
     }
 
     fn time(&mut self, model: &str, inputs: &str, threads: usize, ms: u64) -> Result<String> {
+        let backend = Arc::clone(&self.backend);
         let ready = self.ready(model, inputs, threads)?;
         for _ in 0..WARM_UP {
-            ready.call(&Cpu::new())?;
+            ready.call(&*backend)?;
         }
         let (began, mut times) = (Instant::now(), Vec::new());
         while began.elapsed() < Duration::from_millis(ms) || times.len() < WARM_UP {
             let call = Instant::now();
-            ready.call(&Cpu::new())?;
+            ready.call(&*backend)?;
             times.push(call.elapsed());
         }
         times.sort();
@@ -114,13 +129,14 @@ impl Bench {
     }
 
     fn cpu(&mut self, model: &str, inputs: &str, ms: u64) -> Result<String> {
+        let backend = Arc::clone(&self.backend);
         let ready = self.ready(model, inputs, 1)?;
         for _ in 0..WARM_UP {
-            ready.call(&Cpu::new())?;
+            ready.call(&*backend)?;
         }
         let (began, before, mut calls) = (Instant::now(), on_processor()?, 0u32);
         while began.elapsed() < Duration::from_millis(ms) || calls == 0 {
-            ready.call(&Cpu::new())?;
+            ready.call(&*backend)?;
             calls += 1;
         }
         let took = on_processor()?.saturating_sub(before) / calls;
@@ -128,9 +144,10 @@ impl Bench {
     }
 
     fn check(&mut self, model: &str, inputs: &str, threads: usize) -> Result<String> {
+        let backend = Arc::clone(&self.backend);
         let ready = self.ready(model, inputs, threads)?;
         let mut worst = 0.0f64;
-        for Named { name, tensor } in ready.outputs(&Cpu::new())? {
+        for Named { name, tensor } in ready.outputs(&*backend)? {
             let wanted = ready.wanted.get(&*name).ok_or("there is nothing to compare with")?;
             worst = worst.max(distance(&tensor, wanted)?);
         }
@@ -144,9 +161,10 @@ impl Bench {
         threads: usize,
         calls: usize,
     ) -> Result<String> {
+        let backend = Arc::clone(&self.backend);
         let ready = self.ready(model, inputs, threads)?;
-        ready.call(&Cpu::new())?;
-        let profile = Profile::default();
+        ready.call(&*backend)?;
+        let profile = Profile { backend, spent: Mutex::default() };
         let began = Instant::now();
         for _ in 0..calls {
             ready.call(&profile)?;
@@ -154,7 +172,7 @@ impl Bench {
         let calls = calls.max(1) as f64;
         let micros = |time: Duration| time.as_secs_f64() * 1e6 / calls;
         let mut text = format!("{:10.1} us a call\n", micros(began.elapsed()));
-        let spent = profile.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let spent = profile.spent.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut spent: Vec<_> = spent.into_iter().collect();
         spent.sort_by_key(|(_, (_, time))| std::cmp::Reverse(*time));
         for (what, (count, time)) in spent {
@@ -177,6 +195,8 @@ impl Ready<'_> {
 
     fn call(&self, backend: &dyn Backend) -> Result<()> {
         for output in self.outputs(backend)? {
+            // What lies on a device is there when its work is done.
+            output.tensor.fetch()?;
             self.run.recycle(output.tensor);
         }
         Ok(())
@@ -184,8 +204,10 @@ impl Ready<'_> {
 }
 
 /// A backend that notes how long each operation takes.
-#[derive(Default)]
-struct Profile(Mutex<HashMap<String, (u64, Duration)>>);
+struct Profile {
+    backend: Arc<dyn Backend>,
+    spent: Mutex<HashMap<String, (u64, Duration)>>,
+}
 
 impl Backend for Profile {
     fn name(&self) -> &str {
@@ -199,11 +221,11 @@ impl Backend for Profile {
         run: &Run<'_>,
     ) -> std::result::Result<Vec<Tensor>, OpError> {
         let began = Instant::now();
-        let results = Cpu::new().run(op, inputs, run);
+        let results = self.backend.run(op, inputs, run);
         let time = began.elapsed();
         let shapes: Vec<String> = inputs.iter().map(|input| input.shape().to_string()).collect();
         let what = format!("{} {}", op.name(), shapes.join(" "));
-        let mut spent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = spent.entry(what).or_default();
         *entry = (entry.0 + 1, entry.1 + time);
         results

@@ -1,8 +1,9 @@
 //! Attention, from its products and its softmax.
 
-use innkeeper_kernels::{Activation, Attention, Op, Test};
+use innkeeper_kernels::{Attention, Op, Test};
 use innkeeper_tensor::{DType, Tensor};
 
+use super::linear::{After, Layer};
 use super::{Rewriter, compute};
 use crate::machine::{Info, Val, numbers};
 
@@ -304,30 +305,27 @@ fn unpacked(r: &Rewriter<'_>, index: usize) -> Option<(Attention, Vec<Val>)> {
 /// q, k and v that are linear layers of one tensor become one layer.
 pub(super) fn merged(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     let (op, inputs) = unpacked(r, index)?;
-    let (mut weights, mut biases, mut sources) = (Vec::new(), Vec::new(), Vec::new());
+    let mut parts = Vec::with_capacity(3);
+    let mut alike = None;
     for val in inputs.get(..3)? {
         let (_, made) = r.only(*val)?;
-        let Op::Linear { bias, residual: false, activation: Activation::None } = made.op else {
+        let (layer, after) = Layer::of(&made.op)?;
+        let (source, rest) = made.inputs.split_first()?;
+        let plain = after == After { bias: after.bias, ..After::NOTHING };
+        if !plain || *alike.get_or_insert((layer, after, *source)) != (layer, after, *source) {
             return None;
-        };
-        sources.push(*made.inputs.first()?);
-        weights.push(*made.inputs.get(1)?);
-        if bias {
-            biases.push(*made.inputs.get(2)?);
         }
+        parts.push(rest.to_vec());
     }
-    let source = sources[0];
-    if sources.iter().any(|&other| other != source) || !matches!(biases.len(), 0 | 3) {
-        return None;
+    let (layer, after, source) = alike?;
+    let mut operands = vec![source];
+    // Weights, what else describes them, and biases: all have a row or an element for each result.
+    for at in 0..layer.operands() - 1 + usize::from(after.bias) {
+        let of_each: Vec<Val> = parts.iter().filter_map(|part| part.get(at).copied()).collect();
+        let concat = Op::Concat { axis: 0 };
+        operands.push(r.derive("joined", &of_each, |from| compute(&concat, from))?);
     }
-    let concat = Op::Concat { axis: 0 };
-    let mut operands = vec![source, r.derive("joined", &weights, |from| compute(&concat, from))?];
-    if !biases.is_empty() {
-        operands.push(r.derive("joined", &biases, |from| compute(&concat, from))?);
-    }
-    let (residual, activation) = (false, Activation::None);
-    let linear = Op::Linear { bias: !biases.is_empty(), residual, activation };
-    let joined = r.before(index, linear, operands)?;
+    let joined = r.before(index, layer.op(after), operands)?;
     let packed = [joined].into_iter().chain(inputs.get(3..)?.iter().copied()).collect();
     r.replace(index, Op::Attention(Attention { packed: true, ..op }), packed)
 }

@@ -1,6 +1,6 @@
 //! Products with constant weights: transposed once, with bias, residual and activation in their epilogue.
 
-use innkeeper_kernels::{Activation, Binary, Curve, Op, Unary};
+use innkeeper_kernels::{Activation, Binary, Curve, Op, Quant, Unary};
 
 use super::{Rewriter, compute};
 use crate::machine::Val;
@@ -15,11 +15,59 @@ pub(super) fn product(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     }
     let transpose = Op::Transpose { permutation: vec![1, 0] };
     let weight = r.derive("transposed", &[weight], |from| compute(&transpose, from))?;
-    r.replace(index, linear(false, false), vec![x, weight])
+    r.replace(index, Layer::Plain.op(After::NOTHING), vec![x, weight])
 }
 
-fn linear(bias: bool, residual: bool) -> Op {
-    Op::Linear { bias, residual, activation: Activation::None }
+/// The layers with a constant weight: which they are tells how their first operands are kept.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Layer {
+    /// x and a weight.
+    Plain,
+    /// x, a weight of 8 bits and its scales.
+    Bytes,
+}
+
+/// What a layer does after its product.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) struct After {
+    pub(super) bias: bool,
+    pub(super) residual: bool,
+    pub(super) activation: Activation,
+}
+
+impl After {
+    pub(super) const NOTHING: After =
+        After { bias: false, residual: false, activation: Activation::None };
+}
+
+impl Layer {
+    pub(super) fn of(op: &Op) -> Option<(Layer, After)> {
+        match *op {
+            Op::Linear { bias, residual, activation } => {
+                Some((Layer::Plain, After { bias, residual, activation }))
+            }
+            Op::Quant(Quant::Linear8 { bias, residual, activation }) => {
+                Some((Layer::Bytes, After { bias, residual, activation }))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn op(self, after: After) -> Op {
+        let After { bias, residual, activation } = after;
+        match self {
+            Layer::Plain => Op::Linear { bias, residual, activation },
+            Layer::Bytes => Op::Quant(Quant::Linear8 { bias, residual, activation }),
+        }
+    }
+
+    /// How many operands come before the bias.
+    pub(super) fn operands(self) -> usize {
+        match self {
+            Layer::Plain => 2,
+            Layer::Bytes => 3,
+        }
+    }
 }
 
 /// Two operands, each as the first once.
@@ -39,41 +87,41 @@ pub(super) fn addition(r: &Rewriter<'_>, index: usize) -> Option<[(Val, Val); 2]
 pub(super) fn bias(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     addition(r, index)?.into_iter().find_map(|(product, bias)| {
         let (_, made) = r.only(product)?;
-        let Op::Linear { bias: false, residual: false, activation: Activation::None } = made.op
-        else {
+        let (layer, after) = Layer::of(&made.op)?;
+        if after != After::NOTHING {
             return None;
-        };
-        let [x, weight] = made.inputs[..] else { return None };
-        let count = *r.dims(weight).first()?;
+        }
+        let mut inputs = made.inputs.clone();
+        let count = *r.dims(*inputs.get(1)?).first()?;
         let (last, before) = r.dims(bias).split_last()?;
         if *last != count || before.iter().any(|&dim| dim != 1) {
             return None;
         }
-        let row = match before {
+        inputs.push(match before {
             [] => bias,
             _ => {
                 let op = Op::Reshape { shape: vec![count as i64] };
                 r.derive("row", &[bias], |from| compute(&op, from))?
             }
-        };
-        r.replace(index, linear(true, false), vec![x, weight, row])
+        });
+        r.replace(index, layer.op(After { bias: true, ..after }), inputs)
     })
 }
 
 /// Another tensor that is added.
 pub(super) fn residual(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     addition(r, index)?.into_iter().find_map(|(product, other)| {
-        let (made_at, made) = r.only(product)?;
-        let Op::Linear { bias, residual: false, activation: Activation::None } = made.op else {
-            return None;
-        };
-        if r.dims(product) != r.dims(other) || product == other {
+        let (_, made) = r.only(product)?;
+        let (layer, after) = Layer::of(&made.op)?;
+        if after != (After { bias: after.bias, ..After::NOTHING })
+            || r.dims(product) != r.dims(other)
+            || product == other
+        {
             return None;
         }
-        let _ = made_at;
         let mut inputs = made.inputs.clone();
         inputs.push(other);
-        r.replace(index, linear(bias, true), inputs)
+        r.replace(index, layer.op(After { residual: true, ..after }), inputs)
     })
 }
 
@@ -100,7 +148,10 @@ pub(super) fn activation(r: &mut Rewriter<'_>, index: usize) -> Option<()> {
     let step = r.step(index)?;
     let activation = activation_of(&step.op)?;
     let (_, made) = r.only(*step.inputs.first()?)?;
-    let Op::Linear { bias, residual, activation: Activation::None } = made.op else { return None };
+    let (layer, after) = Layer::of(&made.op)?;
+    if after.activation != Activation::None {
+        return None;
+    }
     let inputs = made.inputs.clone();
-    r.replace(index, Op::Linear { bias, residual, activation }, inputs)
+    r.replace(index, layer.op(After { activation, ..after }), inputs)
 }

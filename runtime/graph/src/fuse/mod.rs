@@ -10,38 +10,16 @@ mod clean;
 mod conv;
 mod linear;
 mod norm;
+mod quant;
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 
 use innkeeper_kernels::{Backend, Binary, Cpu, Op, Run};
 use innkeeper_tensor::{DType, Tensor};
 
+use crate::derived::Derived;
 use crate::machine::{Info, Step, Val, numbers};
-
-/// Constants that rewriting made of a graph's weights, by what they were made of. They do not depend on the shapes of
-/// inputs, and are made once for all plans.
-#[derive(Debug, Default)]
-pub(crate) struct Derived(Mutex<HashMap<String, Tensor>>);
-
-impl Derived {
-    /// The bytes of all of them, with what kernels derived from them.
-    pub(crate) fn byte_length(&self) -> usize {
-        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.values().map(|x| x.as_bytes().len() + x.derived_byte_length()).sum()
-    }
-
-    fn get(&self, key: &str, make: impl FnOnce() -> Option<Tensor>) -> Option<Tensor> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tensor) = made.get(key) {
-            return Some(tensor.clone());
-        }
-        let tensor = make()?.constant();
-        made.insert(key.to_owned(), tensor.clone());
-        Some(tensor)
-    }
-}
 
 /// Rewrites the steps.
 pub(crate) fn fuse(
@@ -54,6 +32,9 @@ pub(crate) fn fuse(
     rewriter.each(clean::batched);
     rewriter.each(clean::layout);
     rewriter.common();
+    rewriter.each(quant::dynamic);
+    rewriter.each(quant::fixed);
+    rewriter.each(quant::constants);
     rewriter.each(linear::product);
     rewriter.each(linear::bias);
     rewriter.each(activation::gelu);
@@ -307,7 +288,7 @@ impl<'a> Rewriter<'a> {
             tensors.push(info.known.as_ref()?);
         }
         key.push(')');
-        let tensor = self.derived.get(&key, || make(&tensors))?;
+        let tensor = self.derived.get(&key, || make(&tensors).ok_or(())).ok()?;
         let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
         Some(self.add(Info { dtype, shape, known: Some(tensor), key: Some(Rc::from(key)) }))
     }

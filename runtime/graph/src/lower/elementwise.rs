@@ -203,7 +203,32 @@ fn shift(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
         "RIGHT" => Binary::ShiftRight,
         other => return Err(invalid(format_args!("direction is {other:?}, not LEFT or RIGHT"))),
     };
-    Ok(vec![m.emit(Op::Binary(op), &[operand(inputs, 0)?, operand(inputs, 1)?])?])
+    let (a, b) = (operand(inputs, 0)?, operand(inputs, 1)?);
+    let signed = m.dtype(a);
+    let unsigned = match signed {
+        DType::Int8 => DType::Uint8,
+        DType::Int16 => DType::Uint16,
+        DType::Int32 => DType::Uint32,
+        DType::Int64 => DType::Uint64,
+        _ => return Ok(vec![m.emit(Op::Binary(op), &[a, b])?]),
+    };
+    // The same bits without a sign. A negative number goes down as its complement does, whose upper bits are 0.
+    let by = cast(m, b, unsigned)?;
+    let shifted = |m: &mut Machine<'_>, x: Val| {
+        let x = cast(m, x, unsigned)?;
+        let x = m.emit(Op::Binary(op), &[x, by])?;
+        cast(m, x, signed)
+    };
+    let plain = shifted(m, a)?;
+    if op == Binary::ShiftLeft {
+        return Ok(vec![plain]);
+    }
+    let complement = m.emit(Op::Unary(Unary::BitNot), &[a])?;
+    let shifted = shifted(m, complement)?;
+    let below = m.emit(Op::Unary(Unary::BitNot), &[shifted])?;
+    let zero = scalar(m, signed, 0.0)?;
+    let negative = m.emit(Op::Compare(Compare::Less), &[a, zero])?;
+    Ok(vec![m.emit(Op::Select, &[negative, below, plain])?])
 }
 
 fn variadic(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
@@ -244,14 +269,19 @@ fn select(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
 
 fn to(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let to = node.int("to", 0)?;
+    let x = operand(inputs, 0)?;
     if matches!(to, 21 | 22) {
-        return Err(Fail::Unsupported("a cast to a 4-bit type".into()));
+        return Ok(vec![super::quant::wrapped(m, x, to == 22)?]);
     }
     let to = crate::weights::dtype(to).map_err(Fail::Unsupported)?;
-    Ok(vec![cast(m, operand(inputs, 0)?, to)?])
+    Ok(vec![cast(m, x, to)?])
 }
 
-fn like(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
+fn like(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    // Of 4 bits, as the model was read.
+    if node.has("to") {
+        return to(m, node, inputs);
+    }
     let to = m.dtype(operand(inputs, 1)?);
     Ok(vec![cast(m, operand(inputs, 0)?, to)?])
 }

@@ -26,6 +26,9 @@ pub(super) fn find(op_type: &str) -> Option<Lower> {
         "DepthToSpace" => depth_to_space,
         "SpaceToDepth" => space_to_depth,
         "ReverseSequence" => reverse_sequence,
+        "CenterCropPad" => center,
+        "Col2Im" => columns_to_image,
+        "TensorScatter" => tensor_scatter,
         _ => return None,
     })
 }
@@ -243,8 +246,25 @@ fn depth_to_space(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> L
 }
 
 fn space_to_depth(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let op = Move::SpaceToDepth { block: block(node)? };
-    Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?])?])
+    let (x, block) = (operand(inputs, 0)?, block(node)?);
+    match node.text("mode", "DCR")? {
+        "DCR" => {}
+        "CRD" => return by_channels(m, x, block),
+        other => return Err(invalid(format_args!("mode is {other:?}"))),
+    }
+    Ok(vec![m.emit(Op::Move(Move::SpaceToDepth { block }), &[x])?])
+}
+
+/// Squares of pixels become channels, those of one channel of x side by side.
+fn by_channels(m: &mut Machine<'_>, x: Val, block: usize) -> Lowered {
+    let [n, c, h, w] = *m.dims(x) else { return Err(invalid("wants four dimensions")) };
+    if block == 0 || h % block != 0 || w % block != 0 {
+        return Err(invalid(format_args!("{h} by {w} pixels are no squares of {block}")));
+    }
+    let (h, w) = (h / block, w / block);
+    let x = reshape(m, x, &[n, c, h, block, w, block])?;
+    let x = m.emit(Op::Transpose { permutation: vec![0, 1, 3, 5, 2, 4] }, &[x])?;
+    Ok(vec![reshape(m, x, &[n, c * block * block, h, w])?])
 }
 
 fn reverse_sequence(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
@@ -253,4 +273,111 @@ fn reverse_sequence(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) ->
         time_axis: node.int("time_axis", 0)?,
     };
     Ok(vec![m.emit(Op::Move(op), &[operand(inputs, 0)?, operand(inputs, 1)?])?])
+}
+
+/// The middle of x, or x in the middle of zeros.
+fn center(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let (x, wanted) = (operand(inputs, 0)?, sizes(m, operand(inputs, 1)?)?);
+    let rank = m.rank(x);
+    let along = match node.ints("axes")? {
+        Some(list) => axes(list, rank)?,
+        None => (0..rank).collect(),
+    };
+    if along.len() != wanted.len() {
+        return Err(invalid(format_args!("{} sizes for {} axes", wanted.len(), along.len())));
+    }
+    let (mut begins, mut ends) = (vec![0i64; rank], vec![0i64; rank]);
+    for (&at, &size) in along.iter().zip(&wanted) {
+        let more = size as i64 - m.dims(x)[at] as i64;
+        // What cannot be halved is more at the end, whether it comes or goes.
+        begins[at] = if more < 0 { -(-more / 2) } else { more / 2 };
+        ends[at] = more - begins[at];
+    }
+    let mode = Pad::Constant(0.0);
+    Ok(vec![m.emit(Op::Move(Move::Pad { mode, begins, ends }), &[x])?])
+}
+
+/// x `[n, c * block.., positions]`, the image's size, the block's: blocks added up where they lie in the image. That is a
+/// transposed convolution with a weight that puts each element of a block in its place.
+fn columns_to_image(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let (image, kernel) = (sizes(m, operand(inputs, 1)?)?, sizes(m, operand(inputs, 2)?)?);
+    let rank = image.len();
+    let list = |name: &str, default: usize, count: usize| match node.ints(name)? {
+        None => Ok(vec![default; count]),
+        Some(list) if list.len() == count => list
+            .iter()
+            .map(|&one| usize::try_from(one).ok())
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(|| Fail::Unsupported(format!("{name} below zero"))),
+        Some(list) => Err(invalid(format_args!("{name} has {} elements", list.len()))),
+    };
+    let (strides, dilations) = (list("strides", 1, rank)?, list("dilations", 1, rank)?);
+    let pads = list("pads", 0, 2 * rank)?;
+    let [n, width, positions] = *m.dims(x) else { return Err(invalid("wants three dimensions")) };
+    let block: usize = kernel.iter().product();
+    if kernel.len() != rank || block == 0 || width % block != 0 || strides.contains(&0) {
+        return Err(invalid(format_args!("{width} columns are no blocks of {kernel:?}")));
+    }
+    let (mut dims, mut output_pads) = (vec![n, width], Vec::with_capacity(rank));
+    for at in 0..rank {
+        let whole = image[at].saturating_add(pads[at]).saturating_add(pads[at + rank]);
+        let reach = kernel[at].saturating_sub(1).saturating_mul(dilations[at]).saturating_add(1);
+        let steps = whole.checked_sub(reach).ok_or_else(|| invalid("a block leaves the image"))?;
+        dims.push(steps / strides[at] + 1);
+        output_pads.push(steps % strides[at]);
+    }
+    if dims[2..].iter().product::<usize>() != positions {
+        return Err(invalid(format_args!("{positions} positions do not fill {:?}", &dims[2..])));
+    }
+    let x = reshape(m, x, &dims)?;
+    let dtype = m.dtype(x);
+    let eye = Op::Order(innkeeper_kernels::Order::Eye {
+        dtype,
+        rows: block,
+        columns: block,
+        diagonal: 0,
+    });
+    let eye = m.emit(eye, &[])?;
+    let weight = m.emit(Op::Move(Move::Tile { repeats: vec![width / block, 1] }), &[eye])?;
+    let weight = reshape(m, weight, &[&[width, 1], &kernel[..]].concat())?;
+    let window = innkeeper_kernels::Window { strides, pads, dilations, ceil: false };
+    let groups = width / block;
+    let op = innkeeper_kernels::ConvTranspose { window, output_pads, groups, bias: false };
+    Ok(vec![m.emit(Op::ConvTranspose(op), &[x, weight])?])
+}
+
+/// A cache, what comes into it, where that begins for each item of the batch.
+fn tensor_scatter(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let (cache, update) = (operand(inputs, 0)?, operand(inputs, 1)?);
+    let rank = m.rank(cache);
+    let at = axis(node.int("axis", -2)?, rank)?;
+    let dims = m.dims(update).to_vec();
+    if m.rank(update) != rank || at == 0 || dims[0] != m.dims(cache)[0] {
+        return Err(invalid("what comes must be of the cache's rank and batch"));
+    }
+    let mut shape = vec![1; rank];
+    shape[at] = dims[at];
+    let steps = m.list(&shape, (0..dims[at] as i64).collect())?;
+    let mut places = steps;
+    if let Some(starts) = optional(inputs, 2) {
+        let starts = super::cast(m, starts, innkeeper_tensor::DType::Int64)?;
+        let mut column = vec![1; rank];
+        column[0] = dims[0];
+        let starts = reshape(m, starts, &column)?;
+        places = m.emit(Op::Binary(innkeeper_kernels::Binary::Add), &[starts, steps])?;
+    }
+    match node.text("mode", "linear")? {
+        "linear" => {}
+        "circular" => {
+            let value = m.dims(cache)[at] as f64;
+            let op = innkeeper_kernels::Binary::Mod;
+            places = m.emit(Op::Scalar { op, value }, &[places])?;
+        }
+        other => return Err(invalid(format_args!("mode is {other:?}"))),
+    }
+    let places = m.emit(Op::Move(Move::Expand { shape: dims }), &[places])?;
+    let reduction = innkeeper_kernels::Scatter::Replace;
+    let op = innkeeper_kernels::Index::ScatterElements { axis: at as i64, reduction };
+    Ok(vec![m.emit(Op::Index(op), &[cache, places, update])?])
 }

@@ -1,84 +1,44 @@
-//! The domain ai.onnx.ml: what scikit-learn's models are exported as.
+//! The domain ai.onnx.ml: what scikit-learn's models are exported as, apart from trees.
 
-use std::sync::Arc;
+use innkeeper_kernels::{Activation, Binary, Compare, Norm, Op, Post, Reduce, Test, Unary};
+use innkeeper_tensor::DType;
 
-use innkeeper_kernels::{
-    Activation, Aggregate, Binary, Branch, Norm, Op, Post, TreeNode, TreeTest, TreeWeight, Trees,
-    TreesSpec, Unary,
-};
-use innkeeper_tensor::{DType, Tensor};
-
-use super::{Lower, Lowered, cast, operand, reshape};
+use super::labels::labels;
+use super::{Lower, Lowered, cast, operand, reshape, scalar};
 use crate::error::{Fail, invalid};
 use crate::ir::Node;
 use crate::machine::{Machine, Val};
 
 pub(super) fn find(op_type: &str) -> Option<Lower> {
     Some(match op_type {
-        "TreeEnsembleClassifier" => tree_classifier,
-        "TreeEnsembleRegressor" => tree_regressor,
         "LinearClassifier" => linear_classifier,
         "LinearRegressor" => linear_regressor,
         "Normalizer" => normalizer,
         "Scaler" => scaler,
         "ArrayFeatureExtractor" => extractor,
+        "Binarizer" => binarizer,
+        "Imputer" => imputer,
+        "FeatureVectorizer" => vectorizer,
+        "OneHotEncoder" => one_hot,
+        "SVMRegressor" => support_vectors,
         _ => return None,
     })
 }
 
 /// A list that must be there.
-fn wanted<'a, T>(list: Option<&'a [T]>, name: &str) -> Result<&'a [T], Fail> {
+pub(super) fn wanted<'a, T>(list: Option<&'a [T]>, name: &str) -> Result<&'a [T], Fail> {
     list.ok_or_else(|| invalid(format_args!("attribute {name:?} is missing")))
 }
 
 /// A list of as many elements as there are nodes.
-fn each<'a, T>(list: &'a [T], count: usize, name: &str) -> Result<&'a [T], Fail> {
+pub(super) fn each<'a, T>(list: &'a [T], count: usize, name: &str) -> Result<&'a [T], Fail> {
     if list.len() == count {
         return Ok(list);
     }
     Err(invalid(format_args!("attribute {name:?} has {} elements for {count}", list.len())))
 }
 
-fn tree_classifier(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let labels = labels(node, "classlabels_int64s")?;
-    let (targets, names) = (labels.len(), ["class_treeids", "class_nodeids", "class_ids"]);
-    let weights = leaf_weights(node, names, "class_weights")?;
-    let spec = ensemble(node, weights, targets, Aggregate::Sum, Some(labels))?;
-    trees(m, &spec, inputs)
-}
-
-fn tree_regressor(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let targets = usize::try_from(node.int("n_targets", 1)?)
-        .map_err(|_| invalid("n_targets must not be negative"))?;
-    let names = ["target_treeids", "target_nodeids", "target_ids"];
-    let weights = leaf_weights(node, names, "target_weights")?;
-    let aggregate = match node.text("aggregate_function", "SUM")? {
-        "SUM" => Aggregate::Sum,
-        "AVERAGE" => Aggregate::Average,
-        "MIN" => Aggregate::Min,
-        "MAX" => Aggregate::Max,
-        other => return Err(invalid(format_args!("there is no aggregate_function {other:?}"))),
-    };
-    let spec = ensemble(node, weights, targets, aggregate, None)?;
-    trees(m, &spec, inputs)
-}
-
-fn trees(m: &mut Machine<'_>, spec: &TreesSpec, inputs: &[Option<Val>]) -> Lowered {
-    let trees = Trees::new(spec).map_err(|error| invalid(error.to_string()))?;
-    m.emit_all(Op::Trees(Arc::new(trees)), &[operand(inputs, 0)?])
-}
-
-/// The numbers of classes; names as strings would be BYTES, which no kernel gives.
-fn labels(node: &Node, attribute: &str) -> Result<Vec<i64>, Fail> {
-    match node.ints(attribute)? {
-        Some(labels) if !labels.is_empty() => Ok(labels.to_vec()),
-        _ => Err(Fail::Unsupported(format!(
-            "classes that have no numbers in {attribute:?}; train the model with integer labels"
-        ))),
-    }
-}
-
-fn post(node: &Node) -> Result<Post, Fail> {
+pub(super) fn post(node: &Node) -> Result<Post, Fail> {
     Ok(match node.text("post_transform", "NONE")? {
         "NONE" => Post::None,
         "SOFTMAX" => Post::Softmax,
@@ -87,101 +47,6 @@ fn post(node: &Node) -> Result<Post, Fail> {
         "PROBIT" => Post::Probit,
         other => return Err(invalid(format_args!("there is no post_transform {other:?}"))),
     })
-}
-
-fn ensemble(
-    node: &Node,
-    weights: Vec<TreeWeight>,
-    targets: usize,
-    aggregate: Aggregate,
-    labels: Option<Vec<i64>>,
-) -> Result<TreesSpec, Fail> {
-    for doubles in ["nodes_values_as_tensor", "base_values_as_tensor"] {
-        if node.has(doubles) {
-            return Err(Fail::Unsupported(format!("attribute {doubles:?} (FP64)")));
-        }
-    }
-    let base = node.floats("base_values")?.unwrap_or(&[]).to_vec();
-    Ok(TreesSpec {
-        nodes: nodes(node)?,
-        weights,
-        targets,
-        aggregate,
-        post: post(node)?,
-        base,
-        labels,
-    })
-}
-
-fn nodes(node: &Node) -> Result<Vec<TreeNode>, Fail> {
-    let ints = |name| wanted(node.ints(name)?, name);
-    let trees = ints("nodes_treeids")?;
-    let count = trees.len();
-    let ids = each(ints("nodes_nodeids")?, count, "nodes_nodeids")?;
-    let features = each(ints("nodes_featureids")?, count, "nodes_featureids")?;
-    let yes = each(ints("nodes_truenodeids")?, count, "nodes_truenodeids")?;
-    let no = each(ints("nodes_falsenodeids")?, count, "nodes_falsenodeids")?;
-    let modes = wanted(node.texts("nodes_modes")?, "nodes_modes")?;
-    let modes = each(modes, count, "nodes_modes")?;
-    let values = wanted(node.floats("nodes_values")?, "nodes_values")?;
-    let values = each(values, count, "nodes_values")?;
-    let missing = match node.ints("nodes_missing_value_tracks_true")? {
-        Some(list) if !list.is_empty() => {
-            Some(each(list, count, "nodes_missing_value_tracks_true")?)
-        }
-        _ => None,
-    };
-    let one = |i: usize| {
-        let branch = match test(&modes[i])? {
-            None => None,
-            Some(test) => Some(Branch {
-                feature: u32::try_from(features[i])
-                    .map_err(|_| invalid(format_args!("there is no feature {}", features[i])))?,
-                test,
-                value: values[i],
-                yes: yes[i],
-                no: no[i],
-                missing_is_yes: missing.is_some_and(|missing| missing[i] != 0),
-            }),
-        };
-        Ok(TreeNode { tree: trees[i], node: ids[i], branch })
-    };
-    (0..count).map(one).collect()
-}
-
-/// What a node tests; a leaf nothing.
-fn test(mode: &[u8]) -> Result<Option<TreeTest>, Fail> {
-    Ok(Some(match mode {
-        b"LEAF" => return Ok(None),
-        b"BRANCH_LEQ" => TreeTest::LessOrEqual,
-        b"BRANCH_LT" => TreeTest::Less,
-        b"BRANCH_GTE" => TreeTest::GreaterOrEqual,
-        b"BRANCH_GT" => TreeTest::Greater,
-        b"BRANCH_EQ" => TreeTest::Equal,
-        b"BRANCH_NEQ" => TreeTest::NotEqual,
-        other => {
-            let other = String::from_utf8_lossy(other);
-            return Err(invalid(format_args!("there is no mode {other:?} of a node")));
-        }
-    }))
-}
-
-fn leaf_weights(
-    node: &Node,
-    [trees, nodes, targets]: [&str; 3],
-    weights: &str,
-) -> Result<Vec<TreeWeight>, Fail> {
-    let in_trees = wanted(node.ints(trees)?, trees)?;
-    let count = in_trees.len();
-    let of_nodes = each(wanted(node.ints(nodes)?, nodes)?, count, nodes)?;
-    let to = each(wanted(node.ints(targets)?, targets)?, count, targets)?;
-    let values = each(wanted(node.floats(weights)?, weights)?, count, weights)?;
-    let one = |i: usize| {
-        let target = u32::try_from(to[i])
-            .map_err(|_| invalid(format_args!("there is no target {}", to[i])))?;
-        Ok(TreeWeight { tree: in_trees[i], node: of_nodes[i], target, weight: values[i] })
-    };
-    (0..count).map(one).collect()
 }
 
 /// x W^T + b for the rows of x, of `targets` columns.
@@ -201,11 +66,12 @@ fn scores(
             coefficients.len()
         )));
     }
-    let weight = list(m, &[targets, columns], coefficients)?;
+    let weight = m.kept(node, "coefficients", &[targets, columns], coefficients)?;
     let intercepts = node.floats("intercepts")?.unwrap_or(&[]);
     let mut operands = vec![x, weight];
     if !intercepts.is_empty() {
-        operands.push(list(m, &[targets], each(intercepts, targets, "intercepts")?)?);
+        let intercepts = each(intercepts, targets, "intercepts")?;
+        operands.push(m.kept(node, "intercepts", &[targets], intercepts)?);
     }
     let bias = operands.len() == 3;
     m.emit(Op::Linear { bias, residual: false, activation: Activation::None }, &operands)
@@ -218,11 +84,6 @@ fn rows(m: &mut Machine<'_>, x: Val) -> Result<Val, Fail> {
         [_, _] => Ok(x),
         _ => Err(invalid(format_args!("takes rows of features, got {}", m.shape(x)))),
     }
-}
-
-fn list(m: &mut Machine<'_>, dims: &[usize], values: &[f32]) -> Result<Val, Fail> {
-    let tensor = Tensor::from_vec(dims, values.to_vec());
-    Ok(m.constant(tensor.map_err(|error| invalid(error.to_string()))?.constant()))
 }
 
 fn transformed(m: &mut Machine<'_>, node: &Node, scores: Val) -> Result<Val, Fail> {
@@ -241,26 +102,47 @@ fn linear_regressor(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) ->
     Ok(vec![transformed(m, node, scores)?])
 }
 
-/// The label of the largest score, and the scores. A single score that stands for two classes is refused: exporters
-/// write one score for each class.
+/// The label of the largest score, and the scores.
 fn linear_classifier(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
-    let labels = labels(node, "classlabels_ints")?;
+    let (numbers, names) = labels(node, "classlabels_ints", "classlabels_strings")?;
     let coefficients = wanted(node.floats("coefficients")?, "coefficients")?.len();
     let x = operand(inputs, 0)?;
     let columns = m.dims(x).last().copied().unwrap_or(0);
-    if labels.len() < 2 || coefficients != columns.saturating_mul(labels.len()) {
-        return Err(Fail::Unsupported(format!(
-            "{coefficients} coefficients for {} classes and {columns} features; wanted one row for each class",
-            labels.len()
-        )));
+    let alone = numbers.len() == 2 && coefficients == columns;
+    if !alone && numbers.len() < 2 {
+        return Err(invalid("wants two classes or more"));
     }
-    let scores = scores(m, node, inputs, labels.len())?;
-    let first = m.emit(Op::ArgMax { axis: 1, keep_dims: false }, &[scores])?;
-    let labels = Tensor::from_vec(&[labels.len()], labels);
-    let labels = m.constant(labels.map_err(|error| invalid(error.to_string()))?);
-    let label = m.emit(Op::Gather { axis: 0 }, &[labels, first])?;
-    let scores = transformed(m, node, scores)?;
+    let scores = scores(m, node, inputs, if alone { 1 } else { numbers.len() })?;
+    let (first, scores) = if alone {
+        of_two(m, node, scores)?
+    } else {
+        let first = m.emit(Op::ArgMax { axis: 1, keep_dims: false }, &[scores])?;
+        (first, transformed(m, node, scores)?)
+    };
+    let numbers = m.list(&[numbers.len()], numbers)?;
+    let label = m.emit(Op::Gather { axis: 0 }, &[numbers, first])?;
+    let label = match names {
+        Some(names) => names.of(m, label)?,
+        None => label,
+    };
     Ok(vec![label, scores])
+}
+
+/// Of two classes with one score which it is, and the scores of both: those of a probability, as ONNX Runtime has it.
+fn of_two(m: &mut Machine<'_>, node: &Node, score: Val) -> Result<(Val, Val), Fail> {
+    let zero = scalar(m, DType::Fp32, 0.0)?;
+    let second = m.emit(Op::Compare(Compare::Greater), &[score, zero])?;
+    let second = cast(m, second, DType::Int64)?;
+    let rows = m.dims(score)[0];
+    let second = reshape(m, second, &[rows])?;
+    let after = match post(node)? {
+        Post::Logistic => m.emit(Op::Unary(Unary::Sigmoid), &[score])?,
+        Post::Probit => return Err(Fail::Unsupported("PROBIT of one score".into())),
+        _ => score,
+    };
+    let negative = m.emit(Op::Unary(Unary::Neg), &[after])?;
+    let before = m.emit(Op::Scalar { op: Binary::Add, value: 1.0 }, &[negative])?;
+    Ok((second, m.emit(Op::Concat { axis: 1 }, &[before, after])?))
 }
 
 /// Each row divided by its largest, its sum of sizes, or its length.
@@ -270,7 +152,16 @@ fn normalizer(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lower
     let p = match node.text("norm", "MAX")? {
         "L1" => 1,
         "L2" => 2,
-        other => return Err(Fail::Unsupported(format!("norm {other:?}; wanted L1 or L2"))),
+        "MAX" => {
+            let (op, axes, keep_dims) = (Reduce::Max, vec![1], true);
+            let most = m.emit(Op::Reduce { op, axes, keep_dims }, &[x])?;
+            // By nothing nothing is divided.
+            let (zero, one) = (scalar(m, DType::Fp32, 0.0)?, scalar(m, DType::Fp32, 1.0)?);
+            let none = m.emit(Op::Compare(Compare::Equal), &[most, zero])?;
+            let most = m.emit(Op::Select, &[none, one, most])?;
+            return Ok(vec![m.emit(Op::Binary(Binary::Div), &[x, most])?]);
+        }
+        other => return Err(invalid(format_args!("there is no norm {other:?}"))),
     };
     Ok(vec![m.emit(Op::Norm(Norm::Lp { axis: 1, p }), &[x])?])
 }
@@ -286,7 +177,7 @@ fn scaler(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
             continue;
         }
         let count = if values.len() == 1 { 1 } else { columns };
-        let values = list(m, &[count], each(values, count, name)?)?;
+        let values = m.kept(node, name, &[count], each(values, count, name)?)?;
         x = m.emit(Op::Binary(op), &[x, values])?;
     }
     Ok(vec![x])
@@ -303,4 +194,139 @@ fn extractor(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
         return Ok(vec![reshape(m, out, &[1, count])?]);
     }
     Ok(vec![out])
+}
+
+/// 1 above the threshold, else 0.
+fn binarizer(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let dtype = m.dtype(x);
+    let threshold = scalar(m, dtype, f64::from(node.float("threshold", 0.0)?))?;
+    let above = m.emit(Op::Compare(Compare::Greater), &[x, threshold])?;
+    Ok(vec![cast(m, above, dtype)?])
+}
+
+/// Another number in place of one that stands for a missing one.
+fn imputer(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    let columns = m.dims(x).last().copied().unwrap_or(1);
+    let is_float = m.dtype(x) == DType::Fp32;
+    let count = |len: usize| if len == 1 { 1 } else { columns };
+    let instead = if is_float {
+        let values = wanted(node.floats("imputed_value_floats")?, "imputed_value_floats")?;
+        let values = each(values, count(values.len()), "imputed_value_floats")?;
+        m.kept(node, "imputed_value_floats", &[values.len()], values)?
+    } else {
+        let values = wanted(node.ints("imputed_value_int64s")?, "imputed_value_int64s")?;
+        let values = each(values, count(values.len()), "imputed_value_int64s")?.to_vec();
+        m.list(&[values.len()], values)?
+    };
+    let replaced = node.float("replaced_value_float", 0.0)?;
+    let missing = if is_float && replaced.is_nan() {
+        m.emit(Op::Test(Test::IsNan), &[x])?
+    } else {
+        let value = match is_float {
+            true => scalar(m, DType::Fp32, f64::from(replaced))?,
+            false => m.list(&[], vec![node.int("replaced_value_int64", 0)?])?,
+        };
+        m.emit(Op::Compare(Compare::Equal), &[x, value])?
+    };
+    let shape = m.dims(x).to_vec();
+    let instead = m.emit(Op::Move(innkeeper_kernels::Move::Expand { shape }), &[instead])?;
+    Ok(vec![m.emit(Op::Select, &[missing, instead, x])?])
+}
+
+/// Columns of several tensors side by side, as FP32.
+fn vectorizer(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let mut parts = Vec::with_capacity(inputs.len());
+    for x in super::all(inputs)? {
+        let x = rows(m, x)?;
+        parts.push(cast(m, x, DType::Fp32)?);
+    }
+    Ok(vec![m.emit(Op::Concat { axis: 1 }, &parts)?])
+}
+
+/// A new last dimension with 1 where an element's category stands, FP32.
+fn one_hot(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = operand(inputs, 0)?;
+    if !node.flag("zeros", true)? {
+        return Err(Fail::Unsupported("categories that must all be known".into()));
+    }
+    let categories = if m.dtype(x) == DType::Bytes {
+        return super::labels::one_hot(m, node, x);
+    } else {
+        wanted(node.ints("cats_int64s")?, "cats_int64s")?.to_vec()
+    };
+    let mut dims = m.dims(x).to_vec();
+    dims.push(1);
+    let x = cast(m, x, DType::Int64)?;
+    let x = reshape(m, x, &dims)?;
+    let categories = m.list(&[categories.len()], categories)?;
+    let same = m.emit(Op::Compare(Compare::Equal), &[x, categories])?;
+    Ok(vec![cast(m, same, DType::Fp32)?])
+}
+
+/// How near each row is to each support vector, weighed and summed.
+fn support_vectors(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    let x = rows(m, operand(inputs, 0)?)?;
+    let x = cast(m, x, DType::Fp32)?;
+    let columns = m.dims(x)[1];
+    let vectors = node.floats("support_vectors")?.unwrap_or(&[]);
+    let weights = wanted(node.floats("coefficients")?, "coefficients")?;
+    let rho = wanted(node.floats("rho")?, "rho")?.first().copied().unwrap_or(0.0);
+    let count = usize::try_from(node.int("n_supports", 0)?).map_err(invalid)?;
+    let near = if count > 0 {
+        let vectors = each(vectors, count.saturating_mul(columns), "support_vectors")?;
+        let vectors = m.kept(node, "support_vectors", &[count, columns], vectors)?;
+        nearness(m, node, x, vectors)?
+    } else {
+        x
+    };
+    let width = m.dims(near)[1];
+    let weights =
+        m.kept(node, "coefficients", &[1, width], each(weights, width, "coefficients")?)?;
+    let linear = Op::Linear { bias: false, residual: false, activation: Activation::None };
+    let sum = m.emit(linear, &[near, weights])?;
+    let value = f64::from(rho);
+    let mut score = m.emit(Op::Scalar { op: Binary::Add, value }, &[sum])?;
+    if node.flag("one_class", false)? {
+        // 1 inside, -1 outside.
+        let zero = scalar(m, DType::Fp32, 0.0)?;
+        let inside = m.emit(Op::Compare(Compare::Greater), &[score, zero])?;
+        let (one, other) = (scalar(m, DType::Fp32, 1.0)?, scalar(m, DType::Fp32, -1.0)?);
+        score = m.emit(Op::Select, &[inside, one, other])?;
+    }
+    Ok(vec![transformed(m, node, score)?])
+}
+
+/// The kernel function of each row and each vector.
+fn nearness(m: &mut Machine<'_>, node: &Node, x: Val, vectors: Val) -> Result<Val, Fail> {
+    let parameters = node.floats("kernel_params")?.unwrap_or(&[]);
+    let parameter = |index: usize| f64::from(parameters.get(index).copied().unwrap_or(0.0));
+    let (gamma, coefficient, degree) = (parameter(0), parameter(1), parameter(2));
+    let linear = Op::Linear { bias: false, residual: false, activation: Activation::None };
+    let by = |op, value| Op::Scalar { op, value };
+    let kind = node.text("kernel_type", "LINEAR")?;
+    if kind == "RBF" {
+        // exp(-gamma |x - v|^2), by the squares of what differs: sums of squares would cancel.
+        let (rows, columns, count) = (m.dims(x)[0], m.dims(x)[1], m.dims(vectors)[0]);
+        let x = reshape(m, x, &[rows, 1, columns])?;
+        let vectors = reshape(m, vectors, &[1, count, columns])?;
+        let less = m.emit(Op::Binary(Binary::Sub), &[x, vectors])?;
+        let square = m.emit(Op::Binary(Binary::Mul), &[less, less])?;
+        let (op, axes, keep_dims) = (Reduce::Sum, vec![2], false);
+        let far = m.emit(Op::Reduce { op, axes, keep_dims }, &[square])?;
+        let far = m.emit(by(Binary::Mul, -gamma), &[far])?;
+        return m.emit(Op::Unary(Unary::Exp), &[far]);
+    }
+    let product = m.emit(linear, &[x, vectors])?;
+    if kind == "LINEAR" {
+        return Ok(product);
+    }
+    let scaled = m.emit(by(Binary::Mul, gamma), &[product])?;
+    let moved = m.emit(by(Binary::Add, coefficient), &[scaled])?;
+    match kind {
+        "POLY" => m.emit(by(Binary::Pow, degree), &[moved]),
+        "SIGMOID" => m.emit(Op::Unary(Unary::Tanh), &[moved]),
+        other => Err(invalid(format_args!("there is no kernel_type {other:?}"))),
+    }
 }

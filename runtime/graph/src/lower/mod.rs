@@ -7,14 +7,21 @@
 mod attention;
 mod control;
 mod create;
+mod detect;
+mod einsum;
 mod elementwise;
 mod index;
+mod labels;
 mod layout;
+mod loss;
 mod ml;
 mod norm;
 mod product;
 mod quant;
+mod recurrent;
 mod reduce;
+mod resize;
+mod trees;
 mod window;
 
 use innkeeper_kernels::Op;
@@ -23,6 +30,9 @@ use innkeeper_tensor::DType;
 use crate::error::{Fail, invalid};
 use crate::ir::Node;
 use crate::machine::{Machine, Val};
+
+pub(crate) use labels::Table;
+pub(crate) use trees::{Ensemble, ensemble};
 
 /// How an operator becomes operations of the kernels.
 pub(crate) type Lower = fn(&mut Machine<'_>, &Node, &[Option<Val>]) -> Lowered;
@@ -51,8 +61,13 @@ pub(crate) fn find(domain: &str, op_type: &str) -> Result<Lower, String> {
             window::find,
             attention::find,
             quant::find,
+            resize::find,
+            einsum::find,
+            recurrent::find,
+            loss::find,
+            detect::find,
         ],
-        "ai.onnx.ml" => &[ml::find],
+        "ai.onnx.ml" => &[ml::find, trees::find, labels::find],
         _ => &[],
     };
     families.iter().find_map(|find| find(op_type)).ok_or_else(|| match (domain, op_type) {

@@ -3,7 +3,7 @@
 use innkeeper_kernels::{Binary, Op, Order, Reduce, Unary};
 use innkeeper_tensor::DType;
 
-use super::{Lower, Lowered, axes, ints_at, operand, reshape, scalar};
+use super::{Lower, Lowered, axes, cast, ints_at, operand, reshape, scalar};
 use crate::error::Fail;
 use crate::ir::Node;
 use crate::machine::{Machine, Val};
@@ -11,7 +11,7 @@ use crate::machine::{Machine, Val};
 pub(super) fn find(op_type: &str) -> Option<Lower> {
     Some(match op_type {
         "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSumSquare" | "ReduceL1"
-        | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" => reduce,
+        | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceProd" => reduce,
         "Softmax" | "LogSoftmax" => softmax,
         _ => return None,
     })
@@ -28,6 +28,7 @@ fn reduce(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let over = |op| Op::Reduce { op, axes: axes.clone(), keep_dims };
     let result = match node.op_type.as_str() {
         "ReduceSum" => m.emit(over(Reduce::Sum), &[x])?,
+        "ReduceProd" => m.emit(over(Reduce::Product), &[x])?,
         "ReduceMean" => m.emit(over(Reduce::Mean), &[x])?,
         "ReduceMax" | "ReduceMin" => extreme(m, node, x, &axes, keep_dims)?,
         "ReduceL1" => {
@@ -116,24 +117,35 @@ fn log_sum_exp(m: &mut Machine<'_>, x: Val, axes: &[i64], keep_dims: bool) -> Re
     reshape(m, result, &dims)
 }
 
+/// A softmax or its logarithm; half precision is computed in FP32.
+pub(super) fn softmax_of(m: &mut Machine<'_>, x: Val, op: Op) -> Result<Val, Fail> {
+    let dtype = m.dtype(x);
+    let wide = if dtype == DType::Fp64 { x } else { cast(m, x, DType::Fp32)? };
+    let result = m.emit(op, &[wide])?;
+    cast(m, result, dtype)
+}
+
 fn softmax(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let x = operand(inputs, 0)?;
+    if !m.dtype(x).is_float() {
+        return Err(Fail::Unsupported(format!("{} of {}", node.op_type, m.dtype(x))));
+    }
     let op = |axis| match node.op_type.as_str() {
         "Softmax" => Op::Softmax { axis },
         _ => Op::LogSoftmax { axis },
     };
     if node.version >= 13 {
-        return Ok(vec![m.emit(op(node.int("axis", -1)?), &[x])?]);
+        return Ok(vec![softmax_of(m, x, op(node.int("axis", -1)?))?]);
     }
     // Before: over all dimensions from the axis on, as one.
     let rank = m.rank(x);
     let at = super::axis(node.int("axis", 1)?, rank.max(1))?.min(rank);
     if at + 1 == rank {
-        return Ok(vec![m.emit(op(-1), &[x])?]);
+        return Ok(vec![softmax_of(m, x, op(-1))?]);
     }
     let dims = m.dims(x).to_vec();
     let (before, after) = dims.split_at(at);
     let flat = reshape(m, x, &[before.iter().product(), after.iter().product()])?;
-    let result = m.emit(op(-1), &[flat])?;
+    let result = softmax_of(m, flat, op(-1))?;
     Ok(vec![reshape(m, result, &dims)?])
 }

@@ -89,15 +89,19 @@ fn kernel_of(m: &Machine<'_>, node: &Node, weight: Val) -> Result<Vec<usize>, Fa
     }
 }
 
-fn groups(node: &Node) -> Result<usize, Fail> {
+/// Where the windows of a convolution with this weight lie over x.
+pub(super) fn window_of(m: &Machine<'_>, node: &Node, x: Val, weight: Val) -> Result<Window, Fail> {
+    window(m, node, x, &kernel_of(m, node, weight)?)
+}
+
+pub(super) fn groups(node: &Node) -> Result<usize, Fail> {
     usize::try_from(node.int("group", 1)?).map_err(|_| invalid("group must not be negative"))
 }
 
 fn conv(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let (x, weight, bias) = (operand(inputs, 0)?, operand(inputs, 1)?, optional(inputs, 2));
-    let kernel = kernel_of(m, node, weight)?;
     let op = Conv {
-        window: window(m, node, x, &kernel)?,
+        window: window_of(m, node, x, weight)?,
         groups: groups(node)?,
         bias: bias.is_some(),
         residual: false,
@@ -111,7 +115,7 @@ fn transpose(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowere
     let (x, weight, bias) = (operand(inputs, 0)?, operand(inputs, 1)?, optional(inputs, 2));
     let kernel = kernel_of(m, node, weight)?;
     let rank = kernel.len();
-    let output_pads = sizes(node, "output_padding")?.unwrap_or_else(|| vec![0; rank]);
+    let mut output_pads = sizes(node, "output_padding")?.unwrap_or_else(|| vec![0; rank]);
     let mut window = match node.text("auto_pad", "NOTSET")? {
         "NOTSET" | "" | "VALID" => window(m, node, x, &kernel)?,
         _ => Window {
@@ -138,6 +142,8 @@ fn transpose(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowere
             };
             let reach = reach(kernel[at], window.dilations[at])?;
             let full = (size.max(1) - 1).saturating_mul(stride) + reach + output_pads[at];
+            // What is wanted beyond what the windows reach is padding of the result.
+            output_pads[at] += wanted.saturating_sub(full);
             let total = full.saturating_sub(wanted);
             let half = total / 2;
             let (begin, end) = match auto {

@@ -76,12 +76,20 @@ fn weights_must_be_there() {
 
 #[test]
 fn limits_hold() {
-    let limited = |limits: LoadLimits| Graph::load(&layer(), &limits).map(drop).unwrap_err();
+    let limited =
+        |limits: LoadLimits| Graph::load(&layer(), &limits, &Run::new()).map(drop).unwrap_err();
     let nodes = LoadLimits { nodes_max: 2, ..LoadLimits::default() };
     assert_eq!(limited(nodes), GraphError::Limit("the model has more than 2 nodes".into()));
     let bytes = LoadLimits { weight_bytes_max: 30, ..LoadLimits::default() };
     let wanted = "the model's constants take more than 30 bytes";
     assert_eq!(limited(bytes), GraphError::Limit(wanted.into()));
+}
+
+#[test]
+fn loading_stops_when_it_must() {
+    let run = Run::new().until(&|| true);
+    let stopped = Graph::load(&layer(), &LoadLimits::default(), &run).map(drop);
+    assert_eq!(stopped, Err(GraphError::Stopped));
 }
 
 /// If in If in If, this deep.

@@ -66,7 +66,7 @@ fn tried(folder: &Path, line: &str) -> Result<(), String> {
 }
 
 fn load(path: &Path) -> Result<Graph, GraphError> {
-    Graph::load(&fs::read(path).unwrap(), &LoadLimits::default())
+    Graph::load(&fs::read(path).unwrap(), &LoadLimits::default(), &Run::new())
 }
 
 fn attempt(folder: &Path, name: &str, relative: f64, absolute: f64) -> Result<(), String> {
@@ -76,7 +76,7 @@ fn attempt(folder: &Path, name: &str, relative: f64, absolute: f64) -> Result<()
     })?;
     let mut sets = 0;
     while let Ok(bytes) = fs::read(folder.join(format!("{name}.{sets}.onnx"))) {
-        let data = Graph::load(&bytes, &LoadLimits::default())
+        let data = Graph::load(&bytes, &LoadLimits::default(), &Run::new())
             .map_err(|error| format!("unsupported data: {error}"))?;
         let held = run(&data, Vec::new()).map_err(|error| format!("data: {error}"))?;
         let part = |kind: &str| -> Vec<Named> {

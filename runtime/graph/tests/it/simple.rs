@@ -53,7 +53,7 @@ pub(crate) fn model(graph: &[Vec<u8>]) -> Vec<u8> {
 }
 
 pub(crate) fn load(bytes: &[u8]) -> Result<Graph, GraphError> {
-    Graph::load(bytes, &LoadLimits::default())
+    Graph::load(bytes, &LoadLimits::default(), &Run::new())
 }
 
 pub(crate) fn named(name: &str, dims: &[usize], values: &[f32]) -> Named {

@@ -29,6 +29,7 @@ mod pool;
 mod product;
 mod quant;
 mod random;
+mod recurrent;
 mod reduce;
 mod resize;
 mod rope;
@@ -97,10 +98,16 @@ impl Backend for Cpu {
                 run.check()?;
                 random::random(of, results, inputs, run)
             }
-            (Op::Trees(of), [x]) => {
+            (Op::Trees(of), _) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
+                let &[x] = inputs else { return Err(miscounted(op)) };
                 trees::trees(of, results, x, run)
+            }
+            (Op::Recurrent(of), _) => {
+                let results = checked_all(op, inputs)?;
+                run.check()?;
+                recurrent::recurrent(of, results, inputs, run)
             }
             (Op::Order(of), _) => {
                 let results = checked_all(op, inputs)?;
@@ -117,9 +124,10 @@ impl Backend for Cpu {
                 run.check()?;
                 pool::pool(of, inputs, run)
             }
-            (Op::Loss(of), [x, target]) => {
+            (Op::Loss(of), _) => {
                 let results = checked_all(op, inputs)?;
                 run.check()?;
+                let &[x, target] = inputs else { return Err(miscounted(op)) };
                 loss::loss(of, results, x, target, run)
             }
             (Op::Grad(of), _) => {
@@ -159,7 +167,7 @@ impl Backend for Cpu {
     }
 
     fn run_one(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Tensor, OpError> {
-        if let Op::Random(_) | Op::Trees(_) = op {
+        if let Op::Random(_) | Op::Trees(_) | Op::Recurrent(_) = op {
             return one(op, self.run(op, inputs, run)?);
         }
         if let Op::Move(_) | Op::Index(_) | Op::Order(_) = op {
@@ -176,24 +184,26 @@ impl Backend for Cpu {
         let run = &run.by(self.isa);
         let name = op.name();
         match (op, inputs) {
-            (Op::Full { value, .. }, []) => create::full(dtype, shape, *value),
-            (Op::Arange { start, step, .. }, []) => create::arange(dtype, shape, *start, *step),
-            (Op::Cast { to }, [x]) => create::cast(x, *to),
+            (Op::Full { value, .. }, []) => create::full(dtype, shape, *value, run),
+            (Op::Arange { start, step, .. }, []) => {
+                create::arange(dtype, shape, [*start, *step], run)
+            }
+            (Op::Cast { to }, [x]) => create::cast(x, *to, run),
             (Op::Reshape { .. }, [x]) => {
                 x.reshaped(shape).map_err(|error| invalid(name, error.to_string()))
             }
-            (Op::Transpose { permutation }, [x]) => layout::transpose(shape, x, permutation),
+            (Op::Transpose { permutation }, [x]) => layout::transpose(shape, x, permutation, run),
             (Op::Slice { axis, start, end }, [x]) => {
                 let (_, axis, range) = shapes::slice(name, x.shape(), *axis, *start, *end)?;
-                layout::slice(shape, x, axis, range)
+                layout::slice(shape, x, axis, range, run)
             }
             (Op::Concat { axis }, parts) => {
                 let axis = axes::axis(name, *axis, shape.rank())?;
-                layout::concat(shape, parts, axis)
+                layout::concat(shape, parts, axis, run)
             }
             (Op::Gather { axis }, [data, indices]) => {
                 let axis = axes::axis(name, *axis, data.shape().rank())?;
-                layout::gather(shape, data, indices, axis)
+                layout::gather(shape, data, indices, axis, run)
             }
             (Op::Binary(binary), [a, b]) => elementwise::binary(*binary, shape, a, b, run),
             (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value, run),
@@ -205,10 +215,10 @@ impl Backend for Cpu {
             (Op::Test(op), [a]) => unary::test(*op, a, run),
             (Op::Reduce { op, axes, .. }, [a]) => {
                 let gone = axes::axes(name, axes, a.shape().rank())?;
-                reduce::reduce(*op, shape, a, &gone)
+                reduce::reduce(*op, shape, a, &gone, run)
             }
             (Op::ArgMax { axis, .. }, [a]) => {
-                reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+                reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
             }
             (Op::Softmax { axis }, [a]) => {
                 softmax::softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
@@ -225,9 +235,14 @@ impl Backend for Cpu {
                 let added = infer_matmul::added(rest.iter().copied(), *bias, *residual);
                 matmul::linear(run, x, weight, added, *activation)
             }
-            _ => Err(invalid(name, "wrong number of operands")),
+            _ => Err(miscounted(op)),
         }
     }
+}
+
+/// What the check has found already.
+fn miscounted(op: &Op) -> OpError {
+    invalid(op.name(), "wrong number of operands")
 }
 
 /// [`Op::output`] of these tensors, without an allocation for the usual numbers of operands.

@@ -15,6 +15,7 @@ mod norm;
 mod optim;
 pub(crate) mod quant;
 mod random;
+pub(crate) mod recurrent;
 mod resize;
 mod trees;
 
@@ -44,6 +45,7 @@ impl Op {
             Op::Pool(pool) => conv::pool(pool, inputs),
             Op::Random(op) => random::random(op, inputs),
             Op::Trees(op) => trees::trees(op, inputs),
+            Op::Recurrent(op) => recurrent::recurrent(op, inputs),
             Op::Loss(loss) => loss::loss(loss, inputs),
             Op::Quant(quant) => quant::quant(quant, inputs),
             Op::Grad(grad) => grad::grad(grad, inputs),
@@ -130,7 +132,9 @@ impl Op {
             Op::Rope(rope) => attention::rope(rope, inputs),
             Op::Conv(of) => conv::conv(of, inputs),
             Op::ConvTranspose(of) => conv::conv_transpose(of, inputs),
-            Op::Norm(_) | Op::Pool(_) | Op::Random(_) | Op::Trees(_) => self.only(inputs),
+            Op::Norm(_) | Op::Pool(_) | Op::Random(_) | Op::Trees(_) | Op::Recurrent(_) => {
+                self.only(inputs)
+            }
         }
     }
 }

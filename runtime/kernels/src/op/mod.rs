@@ -12,6 +12,7 @@ mod norm;
 mod optim;
 mod quant;
 mod random;
+mod recurrent;
 mod resize;
 pub(crate) mod trees;
 
@@ -31,6 +32,7 @@ pub use norm::Norm;
 pub use optim::Optim;
 pub use quant::Quant;
 pub use random::{Draw, Random};
+pub use recurrent::{Cell, Recurrent};
 pub use resize::{Coordinates, Nearest, Resize, Sample};
 pub use trees::{Aggregate, Branch, Post, TreeNode, TreeTest, TreeWeight, Trees, TreesSpec};
 pub use trees::{TREE_DEPTH_MAX, TREE_NODES_MAX, TREE_TARGETS_MAX};
@@ -192,6 +194,8 @@ pub enum Op {
     Pool(Pooling),
     /// Resampling.
     Resize(Resize),
+    /// A recurrent layer.
+    Recurrent(Recurrent),
     /// Random elements.
     Random(Random),
     /// x `[n, features]`, or `[features]` for one row, rounded to FP32: what a tree ensemble says of each row. Scores
@@ -262,6 +266,7 @@ impl Op {
             Op::Pool(pool) => pool.name(),
             Op::Random(op) => op.name(),
             Op::Resize(_) => "resize",
+            Op::Recurrent(op) => op.name(),
             Op::Trees(_) => "trees",
             Op::Loss(loss) => loss.name(),
             Op::Quant(quant) => quant.name(),

@@ -254,3 +254,40 @@ fn run_unchecked(op: &Op) -> OpError {
     use innkeeper_kernels::{Backend, Cpu, Run};
     Cpu::new().run_one(op, &[], &Run::new()).unwrap_err()
 }
+
+/// An operation that a backend does by way of another must not hand it back and forth.
+#[test]
+fn the_number_of_operands_is_checked_at_the_run() {
+    use innkeeper_kernels::{Aggregate, Post, TreeNode, Trees, TreesSpec};
+    use innkeeper_kernels::{
+        Backend, Cpu, Grad, Loss, LossOf, Optim, Quant, Reduction, Run, Slope,
+    };
+    let loss = Loss { of: LossOf::MeanSquaredError, reduction: Reduction::Mean, gradient: true };
+    let spec = TreesSpec {
+        nodes: vec![TreeNode { tree: 0, node: 0, branch: None }],
+        weights: vec![],
+        targets: 1,
+        aggregate: Aggregate::Sum,
+        post: Post::None,
+        base: vec![],
+        labels: None,
+    };
+    let ops = [
+        Op::Loss(loss),
+        Op::Trees(Trees::new(&spec).unwrap().into()),
+        Op::Grad(Grad::Slope(Slope::Relu)),
+        Op::Quant(Quant::Dynamic),
+        Op::Optim(Optim::ClipNorm { norm_max: 1.0 }),
+        Op::MatMul,
+        Op::Select,
+        ADD,
+    ];
+    let x = of(Fp32, &[2, 2], &[1.0; 4], false);
+    for op in &ops {
+        for count in 0..6 {
+            let kinds = vec![(Fp32, x.shape()); count];
+            let results = Cpu::new().run(op, &vec![&x; count], &Run::new());
+            assert_eq!(results.is_ok(), op.outputs(&kinds).is_ok(), "{op:?} of {count}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use innkeeper_kernels::{Binary, Compare, Curve, Op, Reduce, Test, Unary};
+use innkeeper_kernels::{Binary, Compare, Curve, Op, Optim, Reduce, Test, Unary};
 use innkeeper_kernels::{Coordinates, Draw, Nearest, Random, Resize, Sample};
 use innkeeper_kernels::{Depth, Index, Move, Order, Pad, Scatter};
 use innkeeper_tensor::{DType, Shape, Tensor};
@@ -343,6 +343,11 @@ fn nothing_is_quick_however_large_it_is() {
 
 #[test]
 fn costs_follow_the_work() {
+    // Also what has no operands and no results is a call.
+    let nothing = Optim::Sgd { lr: 1.0, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+    assert!(Op::Optim(nothing).cost(&[]) > 0);
+    let none = Shape::new(&[0]).unwrap();
+    assert!(Op::Move(Move::Split { axis: 0, sizes: vec![] }).cost(&[(DType::Fp32, &none)]) > 0);
     let [small, large] = [[4usize, 4], [64, 64]].map(|dims| Shape::new(&dims).unwrap());
     let pair = |op: &Op, shape: &Shape| op.cost(&[(DType::Fp32, shape), (DType::Fp32, shape)]);
     assert!(pair(&Op::MatMul, &large) >= 64 * 64 * 64);

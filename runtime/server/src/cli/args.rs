@@ -100,6 +100,9 @@ pub(super) struct Serve {
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
     #[arg(long, value_name = "IP:PORT")]
     pub(super) http: Option<String>,
+    /// One more address, for gRPC alone [default: none; gRPC is served at --http too]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) grpc: Option<String>,
     /// No keys, one tenant; on loopback addresses only
     #[arg(long)]
     pub(super) dev: bool,

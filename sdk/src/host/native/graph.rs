@@ -24,7 +24,7 @@ impl From<GraphError> for Error {
 
 impl Graph {
     pub(crate) fn from_bytes(onnx: &[u8]) -> Result<Graph> {
-        Ok(Graph(innkeeper_graph::Graph::load(onnx, &LoadLimits::default())?))
+        Ok(Graph(innkeeper_graph::Graph::load(onnx, &LoadLimits::default(), &Run::new())?))
     }
 
     pub(crate) fn inputs(&self) -> Vec<TensorSpec> {
