@@ -1,20 +1,23 @@
 //! Changes to models that are served. Each is durable first and visible then.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use innkeeper_catalog::{
-    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Sharing, TenantName, VersionName,
+    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Policy, Sharing, TenantName,
+    VersionName,
 };
+use innkeeper_predict::{Endpoint, NotFound, PredictError};
 
 use crate::bundle::Manifest;
 use crate::stock::blocking;
-use crate::{DeployError, Deployer};
+use crate::{Compatibility, DeployError, Deployer};
 
 impl Deployer {
     /// Deletes a version. Predictions that run on it end as they would have.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] while an alias stands for it.
+    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] while an alias stands for it or tries it.
     pub async fn delete_version(
         &self,
         key: &ModelKey,
@@ -33,21 +36,24 @@ impl Deployer {
         self.change(key, |catalog, key| async move { catalog.delete_model(&key).await }).await
     }
 
-    /// Lets an alias stand for a version, in one step for whoever calls by the alias.
+    /// Lets an alias stand for a version, in one step for whoever calls by the alias. What is tried behind it is tried
+    /// no more.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] when a version has that name.
+    /// [`CatalogError::NotFound`], [`CatalogError::Conflict`] when a version has that name, and
+    /// [`DeployError::Breaks`].
     pub async fn set_alias(
         &self,
         key: &ModelKey,
         alias: &AliasName,
         version: &VersionName,
+        compatibility: Compatibility,
     ) -> Result<(), DeployError> {
         let (alias, version) = (alias.clone(), version.clone());
-        self.change(
-            key,
-            |catalog, key| async move { catalog.set_alias(&key, &alias, &version).await },
-        )
+        self.change(key, move |catalog, key| async move {
+            compatibility.require(&catalog, &key, &alias, &version).await?;
+            Ok::<_, DeployError>(catalog.set_alias(&key, &alias, &version).await?)
+        })
         .await
     }
 
@@ -71,22 +77,63 @@ impl Deployer {
             .await
     }
 
+    /// Sets which versions of a model are served and kept; gives back how many were removed.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::LimitExceeded`].
+    pub async fn set_policy(&self, key: &ModelKey, policy: &Policy) -> Result<u64, DeployError> {
+        let policy = policy.clone();
+        self.change(key, |catalog, key| async move { catalog.set_policy(&key, &policy).await })
+            .await
+    }
+
+    /// Brings a model's code and assets into memory, those of the version that serves when a request names none, and
+    /// serves it if it was unloaded.
+    ///
+    /// # Errors
+    /// [`PredictError::NotFound`], and whatever keeps the version from being loaded; then the model stays as it was.
+    pub async fn load(&self, key: &ModelKey) -> Result<(), PredictError> {
+        let _turn = self.changing().take(key.clone()).await;
+        let endpoint = self.own_endpoint(key)?;
+        endpoint.kept(None)?.load().await?;
+        self.predictor().install(Endpoint { is_unloaded: false, ..Endpoint::clone(&endpoint) });
+        Ok(())
+    }
+
+    /// Lets go of a model's instances, code and assets, and serves it no more until it is loaded again or the host
+    /// starts anew. Predictions that run go to their end.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn unload(&self, key: &ModelKey) -> Result<(), NotFound> {
+        let _turn = self.changing().take(key.clone()).await;
+        let endpoint = self.own_endpoint(key)?;
+        self.predictor().install(Endpoint { is_unloaded: true, ..Endpoint::clone(&endpoint) });
+        endpoint.versions.iter().for_each(|deployment| deployment.retire());
+        Ok(())
+    }
+
+    fn own_endpoint(&self, key: &ModelKey) -> Result<Arc<Endpoint>, NotFound> {
+        self.predictor().endpoint(&key.owner, key.owner.as_str(), key.name.as_str())
+    }
+
     /// One change of a model: in the catalog, then in what is served. It goes on to the end when the caller goes away,
     /// since a change that is in the catalog alone would come up at the next start.
-    pub(crate) async fn change<T, F>(
+    pub(crate) async fn change<T, E, F>(
         &self,
         key: &ModelKey,
         change: impl FnOnce(Catalog, ModelKey) -> F,
     ) -> Result<T, DeployError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, CatalogError>> + Send + 'static,
+        E: Into<DeployError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let (this, key) = (self.clone(), key.clone());
         let change = change(self.stock().catalog.clone(), key.clone());
         let whole = async move {
             let _turn = this.changing().take(key.clone()).await;
-            let changed = change.await?;
+            let changed = change.await.map_err(Into::into)?;
             this.install(&key).await?;
             Ok(changed)
         };
@@ -125,7 +172,7 @@ impl Deployer {
             .filter_map(|version| Manifest::parse(version.manifest.as_bytes()).ok())
             .map(component)
             .collect();
-        let artefacts = std::sync::Arc::clone(&self.stock().artefacts);
+        let artefacts = Arc::clone(&self.stock().artefacts);
         let swept = blocking(move || artefacts.retain(|component| used.contains(component)));
         if let Err(error) = swept.await? {
             tracing::warn!(%error, "compiled code that is not needed any more could not be removed");

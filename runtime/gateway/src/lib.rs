@@ -25,9 +25,15 @@ mod route;
 mod grpc;
 mod interface;
 mod manage;
+mod metrics;
+mod model_config;
+mod model_stats;
+mod repository;
+mod v1;
 mod v2;
 
 mod body;
+mod call;
 mod coding;
 mod error;
 mod linger;
@@ -35,11 +41,11 @@ mod query;
 mod reply;
 
 pub use config::GatewayConfig;
+pub use cors::Cors;
+pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
 pub use serve::Gateway;
+pub use serve::{Gateway, Listener, Speaks};
+pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub use v2::fuzzing;
-pub use cors::Cors;
-pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
-pub use serve::{Gateway, Listener, Speaks};
-pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};

@@ -2,22 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::{ModelKey, TenantName};
+use innkeeper_catalog::{Meters, ModelKey, TenantName};
 use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::Patience;
+use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Batcher, Clock};
 use crate::deployment::Breaker;
-use crate::run::{Answer, Batch, Job};
+use crate::run::{Answer, Batch, Job, bytes_of};
+use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Batching, Deployment, Endpoint, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
-    Schedule,
+    Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
+    PredictError, Registry, Schedule, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -35,6 +36,8 @@ pub struct Request {
     pub caller: TenantName,
     /// What is asked.
     pub deployment: Arc<Deployment>,
+    /// How the request came to that version, see [`Endpoint::choose`]; none when it was named itself.
+    pub via: Option<Via>,
     /// The caller's id of the request, or the gateway's.
     pub id: String,
     /// The request's parameters, each as JSON text.
@@ -66,7 +69,12 @@ struct Inner {
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
     clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
+    meters: OnceLock<Meters>,
+    breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
+
+/// Candidates that have failed and of which nobody has heard yet.
+const BREACHES_MAX: usize = 64;
 
 impl Predictor {
     /// The way of a prediction, station by station. Dropping the future cancels it: it leaves its batch, or the guest
@@ -74,10 +82,29 @@ impl Predictor {
     ///
     /// # Errors
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
-    pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
-        let turn = check_request(&request)?;
+    pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
+        let Some(via) = request.via.take() else { return self.one(request).await };
+        let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let answer = self.one(request).await;
+        if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
+            self.tell(&via.traffic, model, why);
+        }
+        answer
+    }
+
+    /// Tells whoever listens that a candidate has failed. With many told at once the next bad answer tells it again.
+    fn tell(&self, traffic: &Traffic, model: ModelKey, why: String) {
+        let breach = Breach { model, rollout: traffic.id(), why };
+        if self.0.breaches.0.try_send(breach).is_err() {
+            traffic.rearm();
+        }
+    }
+
+    async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
         let deployment = Arc::clone(&request.deployment);
-        let (job, answer) = self.admit(request, turn).await?;
+        let mut watch = Watch::begin(deployment.stats(&request.caller));
+        let turn = watch.noting(check_request(&request))?;
+        let (job, answer) = self.admit(request, turn, watch).await?;
 
         let outputs = Arc::clone(&job.outputs);
         let _cancels = job.cancel.on_drop();
@@ -98,23 +125,15 @@ impl Predictor {
         &self,
         request: Request,
         turn: Turn,
+        mut watch: Watch,
     ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
-        if self.is_draining() {
-            return Err(PredictError::Draining);
-        }
-        let Request { caller, deployment, id, parameters, inputs, outputs, schedule } = request;
+        let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
+            request;
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
-        deployment.check_breaker(&caller, now)?;
-        tenant.check_rate(now)?;
-        let bounds = deployment.start(&caller, now)?;
-        // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
-        let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
-            Some(gate) => Some(gate.enter(&limits, &patience).await?),
-            None => None,
-        };
-        let in_tenant = tenant.admit(&limits, &patience).await?;
+        let places = self.places(&tenant, &deployment, &caller, &limits, &patience, now);
+        let places = watch.noting(places.await)?;
 
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -126,16 +145,42 @@ impl Predictor {
             limits,
             id,
             parameters: Arc::new(parameters),
+            bytes_in: bytes_of(&inputs),
             inputs,
             outputs: Arc::new(outputs),
             rows: turn.rows,
             priority: turn.priority,
             patience,
             cancel: Cancel::default(),
-            places: [in_model, Some(in_tenant)],
+            places,
+            watch,
             answer,
         };
         Ok((job, answered))
+    }
+
+    /// The places among the predictions that run, at once or after waiting for them.
+    async fn places(
+        &self,
+        tenant: &Tenant,
+        deployment: &Deployment,
+        caller: &TenantName,
+        limits: &Limits,
+        patience: &Patience,
+        now: Instant,
+    ) -> Result<[Option<InFlight>; 2], PredictError> {
+        if self.is_draining() {
+            return Err(PredictError::Draining);
+        }
+        deployment.check_breaker(caller, now)?;
+        tenant.check_rate(now)?;
+        let bounds = deployment.start(caller, now)?;
+        // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
+        let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
+            Some(gate) => Some(gate.enter(limits, patience).await?),
+            None => None,
+        };
+        Ok([in_model, Some(tenant.admit(limits, patience).await?)])
     }
 
     /// Where a request meets others that it may run together with.
@@ -203,6 +248,7 @@ fn arrange(signature: &Signature, mut answer: Vec<Named>, wanted: &[String]) -> 
 impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
+        let (breach, breaches) = mpsc::channel(BREACHES_MAX);
         Predictor(Arc::new(Inner {
             config,
             engine,
@@ -211,7 +257,20 @@ impl Predictor {
             logs: RwLock::default(),
             clock: OnceLock::new(),
             draining: AtomicBool::new(false),
+            meters: OnceLock::new(),
+            breaches: (breach, Mutex::new(Some(breaches))),
         }))
+    }
+
+    /// The candidates that fail from now on, for the one who rolls back. `None` for whoever asks second.
+    pub fn breaches(&self) -> Option<mpsc::Receiver<Breach>> {
+        self.0.breaches.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts what tenants use by these meters too, which outlive the process. To be called before the first request.
+    pub fn count_by(&self, meters: Meters) {
+        // A second time changes nothing: tenants have their meters already.
+        let _ = self.0.meters.set(meters);
     }
 
     /// The engine that guests run on.
@@ -235,6 +294,11 @@ impl Predictor {
     /// What `caller` may see in the namespace of `owner`, sorted by name.
     pub fn endpoints(&self, caller: &TenantName, owner: &str) -> Vec<Arc<Endpoint>> {
         self.0.registry.list(caller, owner)
+    }
+
+    /// Every endpoint, in no order.
+    pub fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.registry.all()
     }
 
     /// Serves an endpoint in the place of what was served under its key.
@@ -279,6 +343,13 @@ impl Predictor {
         Usage { warm_instances, ..self.tenant(name).usage() }
     }
 
+    /// What each tenant uses that has called or been called since the process began, in no order; warm instances are
+    /// not counted.
+    pub fn usages(&self) -> Vec<(TenantName, Usage)> {
+        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.iter().map(|(name, tenant)| (name.clone(), tenant.usage())).collect()
+    }
+
     /// What a model has written.
     pub fn logs(&self, key: &ModelKey) -> Arc<Logs> {
         let logs = self.0.logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -290,11 +361,22 @@ impl Predictor {
         Arc::clone(logs.entry(key.clone()).or_default())
     }
 
+    /// Which messages of its models a tenant keeps.
+    pub fn log_levels(&self, tenant: &TenantName) -> LogLevels {
+        **self.tenant(tenant).log_levels.load()
+    }
+
+    /// Says which messages of its models a tenant keeps from now on, also those of instances that run.
+    pub fn set_log_levels(&self, tenant: &TenantName, kept: LogLevels) {
+        self.tenant(tenant).log_levels.store(Arc::new(kept));
+    }
+
     /// Where the guests of a deployment write.
     pub fn log_sink(&self, deployment: &Deployment) -> Arc<dyn LogSink> {
         let version = deployment.version.to_string();
         let bytes_max = self.log_bytes_max(deployment);
-        Arc::new(Sink { logs: self.logs(&deployment.model), version, bytes_max })
+        let owner = self.tenant(&deployment.model.owner);
+        Arc::new(Sink { logs: self.logs(&deployment.model), owner, version, bytes_max })
     }
 
     /// Lets go of the code and instances of every version that was not used for `idle`. Gives back how many.
@@ -357,25 +439,31 @@ impl Predictor {
         }
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), Instant::now()));
+        let meter = self.0.meters.get().and_then(|meters| meters.of(name));
+        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }
 
 struct Sink {
     logs: Arc<Logs>,
+    owner: Arc<Tenant>,
     version: String,
     bytes_max: u64,
 }
 
 impl LogSink for Sink {
     fn write(&self, level: Level, request_id: &str, message: &str) {
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
+        let kept = self.owner.log_levels.load();
+        let (level, is_kept) = match level {
+            Level::Debug => ("debug", kept.debug),
+            Level::Info => ("info", kept.info),
+            Level::Warn => ("warn", kept.warn),
+            Level::Error => ("error", kept.error),
         };
+        if !is_kept {
+            return;
+        }
         self.logs.push(&self.version, request_id, level, message, self.bytes_max);
     }
 

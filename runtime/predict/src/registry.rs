@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use innkeeper_catalog::{AliasName, ModelKey, ModelName, Sharing, TenantName, VersionName};
 
 use crate::Deployment;
+use crate::traffic::{Choice, Side, Traffic, Via};
 
 /// A model as it is served: replaced as a whole whenever something about it changes, so that no request ever sees half
 /// of a change.
@@ -17,8 +18,12 @@ pub struct Endpoint {
     pub sharing: Sharing,
     /// Its aliases, each with the version it stands for.
     pub aliases: Vec<(AliasName, VersionName)>,
+    /// What is tried behind its aliases, at most one for each.
+    pub rollouts: Vec<Arc<Traffic>>,
     /// Its versions, in the order they were published.
     pub versions: Vec<Arc<Deployment>>,
+    /// Whether its owner has unloaded it: it is kept, and answers to nobody until it is loaded again.
+    pub is_unloaded: bool,
 }
 
 /// There is no such model or version, or none for this caller: the text is the same.
@@ -29,6 +34,10 @@ pub struct NotFound(pub String);
 impl NotFound {
     fn model(model: &str) -> NotFound {
         NotFound(format!("there is no model {:?}", short(model)))
+    }
+
+    fn unloaded(model: &ModelName) -> NotFound {
+        NotFound(format!("model {:?} is unloaded; its owner can load it again", model.as_str()))
     }
 
     fn version(model: &ModelName, slot: &str) -> NotFound {
@@ -48,8 +57,19 @@ impl Endpoint {
     /// the newest.
     ///
     /// # Errors
-    /// [`NotFound`].
+    /// [`NotFound`], for an unloaded model too.
     pub fn resolve(&self, slot: Option<&str>) -> Result<&Arc<Deployment>, NotFound> {
+        if self.is_unloaded {
+            return Err(NotFound::unloaded(&self.key.name));
+        }
+        self.kept(slot)
+    }
+
+    /// As [`resolve`](Endpoint::resolve), whether the model is unloaded or not.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub fn kept(&self, slot: Option<&str>) -> Result<&Arc<Deployment>, NotFound> {
         let name = slot.unwrap_or(Self::DEFAULT_ALIAS);
         let alias = self.aliases.iter().find(|(alias, _)| alias.as_str() == name);
         let version = alias.map_or(name, |(_, version)| version.as_str());
@@ -59,6 +79,40 @@ impl Endpoint {
             _ => found,
         };
         found.ok_or_else(|| NotFound::version(&self.key.name, name))
+    }
+
+    /// The version that answers a request for `slot`: where a candidate is tried behind an alias, one of two.
+    /// `header` gives the value of a header of the request, by which a caller stays on its version.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub fn choose<'a>(
+        &self,
+        slot: Option<&str>,
+        header: impl FnOnce(&str) -> Option<&'a [u8]>,
+    ) -> Result<Choice, NotFound> {
+        let current = self.resolve(slot)?;
+        let name = slot.unwrap_or(Self::DEFAULT_ALIAS);
+        let Some(traffic) = self.rollouts.iter().find(|t| t.rollout.alias.as_str() == name) else {
+            return Ok(Choice { deployment: Arc::clone(current), via: None });
+        };
+        let candidate = &traffic.rollout.candidate;
+        // A candidate that cannot be served gets nothing.
+        let Some(candidate) = self.versions.iter().find(|d| d.version == *candidate) else {
+            return Ok(Choice { deployment: Arc::clone(current), via: None });
+        };
+        let side = traffic.side(header(&traffic.rollout.sticky));
+        let deployment = match side {
+            Side::Current => current,
+            Side::Candidate => candidate,
+        };
+        let via = Via { traffic: Arc::clone(traffic), side };
+        Ok(Choice { deployment: Arc::clone(deployment), via: Some(via) })
+    }
+
+    /// The rollout behind an alias, if there is one.
+    pub fn rollout(&self, alias: &AliasName) -> Option<&Arc<Traffic>> {
+        self.rollouts.iter().find(|traffic| traffic.rollout.alias == *alias)
     }
 
     fn is_visible_to(&self, caller: &TenantName) -> bool {

@@ -1,10 +1,9 @@
 //! Admitted requests on their way through an instance, alone or together.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::TenantName;
+use innkeeper_catalog::{TenantName, Used};
 use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup};
 use innkeeper_tensor::{Mismatch, Named};
 use tokio::sync::oneshot;
@@ -12,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Lane};
 use crate::deployment::Loaded;
+use crate::stats::{self, Laps, Watch};
 use crate::tenant::Tenant;
 use crate::{Deployment, Fault, Isolation, Limits, PredictError, Predictor};
 
@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) parameters: Arc<Vec<(String, String)>>,
     pub(crate) inputs: Vec<Named>,
+    /// What the inputs are together, counted for the tenant.
+    pub(crate) bytes_in: u64,
     pub(crate) outputs: Arc<Vec<String>>,
     /// Its size along the batch axis, where it may share a batch.
     pub(crate) rows: u64,
@@ -38,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) cancel: Cancel,
     /// Given back when the job is done.
     pub(crate) places: [Option<InFlight>; 2],
+    /// Where it is counted.
+    pub(crate) watch: Watch,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
@@ -61,14 +65,17 @@ impl Job {
     }
 
     /// It has waited too long for its turn.
-    pub(crate) fn expire(self) {
+    pub(crate) fn expire(mut self) {
         let error = self.patience.over();
+        self.watch.failed(&error);
         let _ = self.answer.send(Err(error));
     }
 
     /// Runs it by itself.
     async fn alone(mut self) {
         let began = Instant::now();
+        self.watch.admitted(began);
+        let rows = stats::rows(&self.deployment.signature, &self.inputs);
         let call = Call {
             id: std::mem::take(&mut self.id),
             parameters: Arc::clone(&self.parameters),
@@ -78,10 +85,14 @@ impl Job {
             deadline_ms_max: self.limits.deadline_ms_max,
             cancel: self.cancel.clone(),
         };
-        let answer = self.host().answer(call).await;
+        let mut laps = Laps::default();
+        let answer = self.host().answer(call, &mut laps).await;
+        if answer.is_ok() {
+            self.watch.stats().executed(rows, &laps);
+        }
         let us = micros(began.elapsed());
         self.deployment.note_duration(us);
-        self.finish(us, answer);
+        self.finish(us, answer, &laps);
     }
 
     fn host(&self) -> Host {
@@ -95,14 +106,21 @@ impl Job {
     }
 
     /// Accounts for it and tells its caller, who may have left.
-    fn finish(self, us: u64, answer: Answer) {
-        let (tenant, deployment) = (&self.tenant, &self.deployment);
-        tenant.requests.fetch_add(1, Ordering::Relaxed);
-        tenant.compute_us.fetch_add(us, Ordering::Relaxed);
-        let error = answer.as_ref().err();
-        if error.is_some() {
-            tenant.failures.fetch_add(1, Ordering::Relaxed);
+    fn finish(mut self, us: u64, answer: Answer, laps: &Laps) {
+        match &answer {
+            Ok(_) => self.watch.succeeded(laps),
+            Err(error) => self.watch.failed(error),
         }
+        let (tenant, deployment) = (&self.tenant, &self.deployment);
+        let error = answer.as_ref().err();
+        tenant.count(&Used {
+            requests: 1,
+            failures: u64::from(error.is_some()),
+            compute_us: us,
+            device_us: 0,
+            bytes_in: self.bytes_in,
+            bytes_out: answer.as_ref().map_or(0, |outputs| bytes_of(outputs)),
+        });
         let failed = error.is_some_and(|error| error.fault() == Fault::Plugin);
         deployment.note(&self.caller, failed, Instant::now(), self.predictor.breaker());
         if failed && let Some(error) = error {
@@ -136,18 +154,21 @@ impl Batch {
         }
     }
 
-    async fn together(self) {
+    async fn together(mut self) {
         let began = Instant::now();
-        let answers = self.answers(began).await;
+        self.0.iter_mut().for_each(|job| job.watch.admitted(began));
+        let mut laps = Laps::default();
+        let answers = self.answers(began, &mut laps).await;
         let us = micros(began.elapsed());
         let Batch(jobs) = self;
         jobs[0].deployment.note_duration(us);
         match answers {
             Ok(answers) => {
                 let rows: u64 = jobs.iter().map(|job| job.rows).sum();
+                jobs[0].watch.stats().executed(rows, &laps);
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     let share = us.saturating_mul(job.rows) / rows.max(1);
-                    job.finish(share, Ok(answer));
+                    job.finish(share, Ok(answer), &laps);
                 }
             }
             // One of them may be to blame: each is tried by itself, at the same time as the others.
@@ -157,15 +178,21 @@ impl Batch {
                     engine.spawn(job.alone());
                 }
             }
-            Err(error) => jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()))),
+            Err(error) => {
+                jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()), &laps));
+            }
         }
     }
 
     /// The outputs of each, in order.
-    async fn answers(&self, began: Instant) -> Result<Vec<Vec<Named>>, PredictError> {
+    async fn answers(
+        &self,
+        began: Instant,
+        laps: &mut Laps,
+    ) -> Result<Vec<Vec<Named>>, PredictError> {
         let first = &self.0[0];
         let axis = first.deployment.signature.batch_axis.unwrap_or_default();
-        let outputs = self.host().answer(self.call(began, axis)?).await?;
+        let outputs = self.host().answer(self.call(began, axis)?, laps).await?;
         let rows: Vec<usize> = self.0.iter().map(|job| job.rows as usize).collect();
         let answers = batch::split(&outputs, axis, &rows).and_then(|answers| self.cut(answers));
         answers.map_err(PredictError::BadAnswer).inspect_err(|error| {
@@ -248,26 +275,30 @@ struct Host {
 
 impl Host {
     /// A guest's outputs, held against the signature.
-    async fn answer(&self, call: Call) -> Answer {
+    async fn answer(&self, call: Call, laps: &mut Laps) -> Answer {
         let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call).await?;
+        let answer = self.guest(call, laps).await?;
+        let answered = Instant::now();
         let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
         let kept: Result<(), Mismatch> = self.deployment.signature.check_outputs(&answer, wanted);
+        laps.output = answered.elapsed();
         kept.map(|()| answer).map_err(PredictError::BadAnswer)
     }
 
-    async fn guest(&self, call: Call) -> Result<Vec<Named>, PredictError> {
+    async fn guest(&self, call: Call, laps: &mut Laps) -> Result<Vec<Named>, PredictError> {
+        let began = Instant::now();
         let warm = match self.deployment.isolation {
-            Isolation::Tenant => {
-                self.deployment.take_warm(&self.caller, &self.limits, Instant::now())
-            }
+            Isolation::Tenant => self.deployment.take_warm(&self.caller, &self.limits, began),
             Isolation::Request => None,
         };
         let mut instance = match warm {
             Some(instance) => instance,
             None => self.fresh_instance(&call).await?,
         };
+        let ready = Instant::now();
+        laps.input = ready - began;
         let answer = instance.predict(call).await;
+        laps.infer = ready.elapsed();
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
         // A guest of another tenant's must not hold on to this caller's budget between its calls.
         let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
@@ -302,6 +333,11 @@ impl Host {
             cancel: call.cancel.clone(),
         }
     }
+}
+
+/// The bytes of some tensors together.
+pub(crate) fn bytes_of(tensors: &[Named]) -> u64 {
+    tensors.iter().map(|named| named.tensor.as_bytes().len() as u64).sum()
 }
 
 fn micros(time: Duration) -> u64 {

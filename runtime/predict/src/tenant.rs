@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
+use innkeeper_catalog::{Meter, Used};
 use innkeeper_sandbox::ByteBudget;
 
 use crate::admission::{Gate, InFlight, Patience, Rate};
-use crate::{Limits, PredictError};
+use crate::{Limits, LogLevels, PredictError};
 
 /// One tenant's limits, and what counts against them.
 pub(crate) struct Tenant {
@@ -19,9 +21,13 @@ pub(crate) struct Tenant {
     pub(crate) asset_memory: Arc<ByteBudget>,
     /// Counts instances, not bytes: those that are kept for a next request, over all models.
     pub(crate) warm_instances: Arc<ByteBudget>,
-    pub(crate) requests: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) compute_us: AtomicU64,
+    /// Which messages of its models are kept.
+    pub(crate) log_levels: ArcSwap<LogLevels>,
+    /// Counts what outlives the process; none where nobody keeps it.
+    meter: Option<Meter>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    compute_us: AtomicU64,
 }
 
 /// What a tenant uses now, and has used since the process began.
@@ -45,8 +51,22 @@ pub struct Usage {
     pub compute_us: u64,
 }
 
+impl Usage {
+    /// Adds what another tenant uses.
+    pub fn add(&mut self, other: &Usage) {
+        self.requests_in_flight += other.requests_in_flight;
+        self.requests_queued += other.requests_queued;
+        self.tensor_bytes += other.tensor_bytes;
+        self.asset_memory_bytes += other.asset_memory_bytes;
+        self.warm_instances += other.warm_instances;
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.compute_us += other.compute_us;
+    }
+}
+
 impl Tenant {
-    pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
+    pub(crate) fn new(limits: Limits, meter: Option<Meter>, now: Instant) -> Tenant {
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
@@ -54,6 +74,8 @@ impl Tenant {
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
+            meter,
+            log_levels: ArcSwap::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             compute_us: AtomicU64::new(0),
@@ -85,6 +107,16 @@ impl Tenant {
         patience: &Patience,
     ) -> Result<InFlight, PredictError> {
         self.gate.enter(limits, patience).await
+    }
+
+    /// Counts what a prediction used, before its answer leaves.
+    pub(crate) fn count(&self, used: &Used) {
+        self.requests.fetch_add(used.requests, Ordering::Relaxed);
+        self.failures.fetch_add(used.failures, Ordering::Relaxed);
+        self.compute_us.fetch_add(used.compute_us, Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.add(used);
+        }
     }
 
     pub(crate) fn usage(&self) -> Usage {
