@@ -4,8 +4,8 @@
 //! caller is and what a key may do; what a model is and how it runs is for `innkeeper-predict` and `innkeeper-deploy`.
 //!
 //! Every request goes through one function, `App::answer`, or `grpc::answer` for calls: a request id, the route, the one
-//! gate, the handler, the journal. Only `/v2/health/live` and `/v2/health/ready` pass without a credential, and a route that does not exist
-//! is refused behind the gate like any other.
+//! gate, the handler, the journal. Only liveness and readiness pass without a credential, and a route that does not
+//! exist is refused behind the gate like any other.
 
 #![forbid(unsafe_code)]
 
@@ -43,7 +43,6 @@ mod reply;
 pub use config::GatewayConfig;
 pub use cors::Cors;
 pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
-pub use serve::Gateway;
 pub use serve::{Gateway, Listener, Speaks};
 pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
 #[cfg(feature = "fuzzing")]

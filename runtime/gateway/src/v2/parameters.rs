@@ -14,7 +14,8 @@ pub(crate) const NOT_SERVED: &str = "this parameter is not served here";
 
 /// More parameters than any protocol defines.
 pub(crate) const PARAMETERS_MAX: usize = 64;
-/// Whether a request's parameter of this name is for the server, of which none is served, and not for the model.
+
+/// Whether a request's parameter of this name is for a server and not for the model, and one of those not served.
 pub(crate) fn is_the_servers(name: &str) -> bool {
     name == "headers" || name.starts_with("triton_")
 }
