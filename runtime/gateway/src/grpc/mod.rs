@@ -37,7 +37,7 @@ pub(crate) use reflection::Reflection;
 
 use crate::app::App;
 use crate::error::Failure;
-use crate::journal::{Entry, X_REQUEST_ID};
+use crate::journal::{Entry, X_INNKEEPER_VERSION, X_REQUEST_ID};
 
 /// No message but one with tensors is larger.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
@@ -68,6 +68,9 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
         }
     };
     answer.headers_mut().insert(X_REQUEST_ID, id);
+    if let Some(version) = entry.version() {
+        answer.headers_mut().insert(X_INNKEEPER_VERSION, version);
+    }
     answer
 }
 
