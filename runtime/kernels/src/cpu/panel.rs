@@ -1,4 +1,4 @@
-//! The inner loop of attention and convolution: a tile of sums that stays in registers.
+//! The inner loop of attention: a tile of sums that stays in registers.
 
 use pulp::Simd;
 
