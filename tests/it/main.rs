@@ -13,9 +13,11 @@ mod layers;
 mod clients;
 mod protocol;
 
+mod accounts;
 mod cli;
 mod publish;
 mod tenants;
+mod traffic;
 
 mod bad_input;
 mod batching;

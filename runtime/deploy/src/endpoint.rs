@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use innkeeper_catalog::{ModelKey, ModelRecord, VersionName, VersionRecord};
-use innkeeper_predict::{Deployment, DeploymentParts, Endpoint};
+use innkeeper_predict::{Bounds, Deployment, DeploymentParts, Endpoint, Traffic};
 use innkeeper_tensor::{Signature, SignatureError};
 
 use crate::bundle::Manifest;
@@ -43,7 +43,7 @@ impl Deployer {
         Ok(restored)
     }
 
-    /// The endpoint of a model. Versions that are served already stay as they are, with everything that is warm; those
+    /// The endpoint of a model, with the versions that its policy serves. Those that are served already stay as they are, with everything that is warm; those
     /// that cannot be read are left out and named.
     pub(crate) fn endpoint(
         &self,
@@ -52,21 +52,27 @@ impl Deployer {
     ) -> (Endpoint, Vec<(VersionName, String)>) {
         let mut versions = Vec::with_capacity(record.versions.len());
         let mut failed = Vec::new();
-        for version in &record.versions {
+        let wanted = record.versions.iter().zip(record.served());
+        for version in wanted.filter(|(_, wanted)| *wanted).map(|(version, _)| version) {
             let served = present.and_then(|present| served(present, version));
             match served.map_or_else(|| self.deployment(version), Ok) {
                 Ok(deployment) => versions.push(deployment),
                 Err(why) => failed.push((version.version.clone(), why)),
             }
         }
-        let endpoint = Endpoint {
-            key: record.key.clone(),
-            sharing: record.sharing.clone(),
-            aliases: record.aliases.clone(),
-            versions,
-            is_unloaded: present.is_some_and(|present| present.is_unloaded),
-        };
-        (endpoint, failed)
+        let rollouts = record.rollouts.iter().map(|rollout| {
+            let present = present.and_then(|present| present.rollout(&rollout.alias));
+            let bounds = serde_json::from_str(&rollout.bounds).unwrap_or_else(|error| {
+                let (model, alias) = (&record.key, &rollout.alias);
+                tracing::error!(%model, %alias, %error, "a rollout's bounds cannot be read; the defaults hold");
+                Bounds::default()
+            });
+            Arc::new(Traffic::new(rollout.clone(), bounds, present.map(Arc::as_ref)))
+        });
+        let (key, sharing) = (record.key.clone(), record.sharing.clone());
+        let (aliases, rollouts) = (record.aliases.clone(), rollouts.collect());
+        let is_unloaded = present.is_some_and(|present| present.is_unloaded);
+        (Endpoint { key, sharing, aliases, rollouts, versions, is_unloaded }, failed)
     }
 
     fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {

@@ -19,7 +19,7 @@ use crate::coding::INLINE_BYTES_MAX;
 use crate::error::Failure;
 use crate::gate::{Caller, Gate};
 use crate::grpc::Reflection;
-use crate::journal::{Entry, Ids, X_REQUEST_ID};
+use crate::journal::{Entry, Ids, X_INNKEEPER_VERSION, X_REQUEST_ID};
 use crate::reply::{Reply, json, json_as};
 use crate::route::{Route, Target, resolve, style};
 use crate::serve::Phase;
@@ -63,6 +63,9 @@ impl App {
         };
         cors.allow(&parts.headers, reply.headers_mut());
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
+        if let Some(version) = entry.version() {
+            reply.headers_mut().insert(X_INNKEEPER_VERSION, version);
+        }
         entry.answered(reply.status());
         if parts.version == Version::HTTP_2 {
             // Each request is a stream of its own there, and ends for itself.
@@ -151,7 +154,7 @@ impl App {
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }
-            _ => manage::handle(at, route, body).await,
+            _ => manage::handle(at, route, body, entry).await,
         }
     }
 

@@ -9,6 +9,7 @@ use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
 use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
 use serde::Serialize;
+use serde_json::Value;
 use tonic::Code;
 
 use crate::reply::{Reply, json_as};
@@ -32,6 +33,8 @@ pub(crate) struct Failure {
     /// What only the log is told.
     pub(crate) inside: Option<String>,
     extra: Option<Box<(HeaderName, HeaderValue)>>,
+    /// More about it, for programs: in the management API's body only.
+    details: Option<Box<Value>>,
     closes: bool,
     retry_ms: Option<u64>,
 }
@@ -60,6 +63,7 @@ impl Failure {
             message: message.into(),
             inside: None,
             extra: None,
+            details: None,
             closes: false,
             retry_ms: None,
         }
@@ -191,13 +195,14 @@ impl Failure {
             error: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             code: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            details: Option<&'a Value>,
         }
+        let (error, code, details) = (&self.message[..], self.code, self.details.as_deref());
         let mut reply = match style {
             Style::OpenAi => self.openai_reply(),
-            Style::Protocol => json_as(self.status, &Body { error: &self.message, code: None }),
-            Style::Manage => {
-                json_as(self.status, &Body { error: &self.message, code: Some(self.code) })
-            }
+            Style::Protocol => json_as(self.status, &Body { error, code: None, details: None }),
+            Style::Manage => json_as(self.status, &Body { error, code: Some(code), details }),
         };
         if let Some(ms) = self.retry_ms {
             reply.headers_mut().insert(RETRY_AFTER_MS, HeaderValue::from(ms));
@@ -360,6 +365,10 @@ impl From<DeployError> for Failure {
             }
             DeployError::Bundle(_) => say(S::BAD_REQUEST, "bad_bundle"),
             DeployError::Conflict { .. } => say(S::CONFLICT, "conflict"),
+            DeployError::Breaks(ref breaks) => {
+                let details = Some(Box::new(crate::manage::differences(breaks)));
+                Failure { details, ..say(S::CONFLICT, "breaks_callers") }
+            }
             DeployError::Device { .. } => say(S::UNPROCESSABLE_ENTITY, "no_device"),
             DeployError::Rejected(_) | DeployError::World(_) => {
                 say(S::UNPROCESSABLE_ENTITY, "component_rejected")

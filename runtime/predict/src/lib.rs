@@ -17,6 +17,7 @@ mod run;
 mod schedule;
 mod stats;
 mod tenant;
+mod traffic;
 
 pub use admission::InFlight;
 pub use batch::{Batching, BatchingError, Pad};
@@ -31,3 +32,4 @@ pub use registry::{Endpoint, NotFound, Registry};
 pub use schedule::{Schedule, SequenceId};
 pub use stats::{BatchStatistics, Counted, Failures, LATENCY_BOUNDS_US, Statistics};
 pub use tenant::Usage;
+pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};

@@ -2,23 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::{ModelKey, TenantName};
+use innkeeper_catalog::{Meters, ModelKey, TenantName};
 use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Batcher, Clock};
 use crate::deployment::Breaker;
-use crate::run::{Answer, Batch, Job};
+use crate::run::{Answer, Batch, Job, bytes_of};
 use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Batching, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
-    PredictError, Registry, Schedule,
+    Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
+    PredictError, Registry, Schedule, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -36,6 +36,8 @@ pub struct Request {
     pub caller: TenantName,
     /// What is asked.
     pub deployment: Arc<Deployment>,
+    /// How the request came to that version, see [`Endpoint::choose`]; none when it was named itself.
+    pub via: Option<Via>,
     /// The caller's id of the request, or the gateway's.
     pub id: String,
     /// The request's parameters, each as JSON text.
@@ -67,7 +69,12 @@ struct Inner {
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
     clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
+    meters: OnceLock<Meters>,
+    breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
+
+/// Candidates that have failed and of which nobody has heard yet.
+const BREACHES_MAX: usize = 64;
 
 impl Predictor {
     /// The way of a prediction, station by station. Dropping the future cancels it: it leaves its batch, or the guest
@@ -75,7 +82,25 @@ impl Predictor {
     ///
     /// # Errors
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
-    pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
+    pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
+        let Some(via) = request.via.take() else { return self.one(request).await };
+        let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let answer = self.one(request).await;
+        if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
+            self.tell(&via.traffic, model, why);
+        }
+        answer
+    }
+
+    /// Tells whoever listens that a candidate has failed. With many told at once the next bad answer tells it again.
+    fn tell(&self, traffic: &Traffic, model: ModelKey, why: String) {
+        let breach = Breach { model, rollout: traffic.id(), why };
+        if self.0.breaches.0.try_send(breach).is_err() {
+            traffic.rearm();
+        }
+    }
+
+    async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
         let deployment = Arc::clone(&request.deployment);
         let mut watch = Watch::begin(deployment.stats(&request.caller));
         let turn = watch.noting(check_request(&request))?;
@@ -102,7 +127,8 @@ impl Predictor {
         turn: Turn,
         mut watch: Watch,
     ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
-        let Request { caller, deployment, id, parameters, inputs, outputs, schedule } = request;
+        let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
+            request;
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
@@ -119,6 +145,7 @@ impl Predictor {
             limits,
             id,
             parameters: Arc::new(parameters),
+            bytes_in: bytes_of(&inputs),
             inputs,
             outputs: Arc::new(outputs),
             rows: turn.rows,
@@ -221,6 +248,7 @@ fn arrange(signature: &Signature, mut answer: Vec<Named>, wanted: &[String]) -> 
 impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
+        let (breach, breaches) = mpsc::channel(BREACHES_MAX);
         Predictor(Arc::new(Inner {
             config,
             engine,
@@ -229,7 +257,20 @@ impl Predictor {
             logs: RwLock::default(),
             clock: OnceLock::new(),
             draining: AtomicBool::new(false),
+            meters: OnceLock::new(),
+            breaches: (breach, Mutex::new(Some(breaches))),
         }))
+    }
+
+    /// The candidates that fail from now on, for the one who rolls back. `None` for whoever asks second.
+    pub fn breaches(&self) -> Option<mpsc::Receiver<Breach>> {
+        self.0.breaches.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts what tenants use by these meters too, which outlive the process. To be called before the first request.
+    pub fn count_by(&self, meters: Meters) {
+        // A second time changes nothing: tenants have their meters already.
+        let _ = self.0.meters.set(meters);
     }
 
     /// The engine that guests run on.
@@ -398,7 +439,8 @@ impl Predictor {
         }
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), Instant::now()));
+        let meter = self.0.meters.get().and_then(|meters| meters.of(name));
+        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }

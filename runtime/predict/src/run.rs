@@ -1,10 +1,9 @@
 //! Admitted requests on their way through an instance, alone or together.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::TenantName;
+use innkeeper_catalog::{TenantName, Used};
 use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup};
 use innkeeper_tensor::{Mismatch, Named};
 use tokio::sync::oneshot;
@@ -30,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) id: String,
     pub(crate) parameters: Arc<Vec<(String, String)>>,
     pub(crate) inputs: Vec<Named>,
+    /// What the inputs are together, counted for the tenant.
+    pub(crate) bytes_in: u64,
     pub(crate) outputs: Arc<Vec<String>>,
     /// Its size along the batch axis, where it may share a batch.
     pub(crate) rows: u64,
@@ -111,12 +112,15 @@ impl Job {
             Err(error) => self.watch.failed(error),
         }
         let (tenant, deployment) = (&self.tenant, &self.deployment);
-        tenant.requests.fetch_add(1, Ordering::Relaxed);
-        tenant.compute_us.fetch_add(us, Ordering::Relaxed);
         let error = answer.as_ref().err();
-        if error.is_some() {
-            tenant.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        tenant.count(&Used {
+            requests: 1,
+            failures: u64::from(error.is_some()),
+            compute_us: us,
+            device_us: 0,
+            bytes_in: self.bytes_in,
+            bytes_out: answer.as_ref().map_or(0, |outputs| bytes_of(outputs)),
+        });
         let failed = error.is_some_and(|error| error.fault() == Fault::Plugin);
         deployment.note(&self.caller, failed, Instant::now(), self.predictor.breaker());
         if failed && let Some(error) = error {
@@ -329,6 +333,11 @@ impl Host {
             cancel: call.cancel.clone(),
         }
     }
+}
+
+/// The bytes of some tensors together.
+pub(crate) fn bytes_of(tensors: &[Named]) -> u64 {
+    tensors.iter().map(|named| named.tensor.as_bytes().len() as u64).sum()
 }
 
 fn micros(time: Duration) -> u64 {

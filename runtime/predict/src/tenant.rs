@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use innkeeper_catalog::{Meter, Used};
 use innkeeper_sandbox::ByteBudget;
 
 use crate::admission::{Gate, InFlight, Patience, Rate};
@@ -22,9 +23,11 @@ pub(crate) struct Tenant {
     pub(crate) warm_instances: Arc<ByteBudget>,
     /// Which messages of its models are kept.
     pub(crate) log_levels: ArcSwap<LogLevels>,
-    pub(crate) requests: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) compute_us: AtomicU64,
+    /// Counts what outlives the process; none where nobody keeps it.
+    meter: Option<Meter>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    compute_us: AtomicU64,
 }
 
 /// What a tenant uses now, and has used since the process began.
@@ -63,7 +66,7 @@ impl Usage {
 }
 
 impl Tenant {
-    pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
+    pub(crate) fn new(limits: Limits, meter: Option<Meter>, now: Instant) -> Tenant {
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
@@ -71,6 +74,7 @@ impl Tenant {
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
+            meter,
             log_levels: ArcSwap::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -103,6 +107,16 @@ impl Tenant {
         patience: &Patience,
     ) -> Result<InFlight, PredictError> {
         self.gate.enter(limits, patience).await
+    }
+
+    /// Counts what a prediction used, before its answer leaves.
+    pub(crate) fn count(&self, used: &Used) {
+        self.requests.fetch_add(used.requests, Ordering::Relaxed);
+        self.failures.fetch_add(used.failures, Ordering::Relaxed);
+        self.compute_us.fetch_add(used.compute_us, Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.add(used);
+        }
     }
 
     pub(crate) fn usage(&self) -> Usage {

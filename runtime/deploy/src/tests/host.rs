@@ -14,7 +14,7 @@ use innkeeper_tensor::{Named, Tensor};
 use tempfile::TempDir;
 
 use crate::bundle::{AssetRef, BlobRef, Bundle, Device, Manifest};
-use crate::{DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
+use crate::{Compatibility, DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
 
 pub(crate) struct Host {
     pub(crate) catalog: Catalog,
@@ -77,6 +77,7 @@ impl Host {
             model: name("m"),
             version: name(version),
             aliases: aliases.iter().map(|alias| name(alias)).collect(),
+            compatibility: Compatibility::Required,
             source: Source::Bundle(bundle.to_bytes().into()),
         };
         self.deployer.deploy(request).await
@@ -96,6 +97,7 @@ impl Host {
         let request = Request {
             caller: name("a"),
             deployment: self.resolve(slot),
+            via: None,
             id: String::new(),
             parameters: vec![],
             inputs: vec![Named { name: "INPUT0".into(), tensor: input }],

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::HeaderValue;
+use hyper::header::{HeaderMap, HeaderValue};
 use innkeeper_predict::{Deployment, Endpoint, Limits};
 use tokio::time::Instant;
 
@@ -18,6 +18,8 @@ pub(crate) struct Call {
     pub(crate) caller: Arc<Caller>,
     /// The request's id.
     pub(crate) id: HeaderValue,
+    /// What came with the call.
+    pub(crate) headers: HeaderMap,
     /// When the client has waited long enough.
     pub(crate) deadline: Option<Instant>,
 }

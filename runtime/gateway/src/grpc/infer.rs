@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use hyper::header::HeaderValue;
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Deployment, Prediction, Request, Schedule, SequenceId};
+use innkeeper_predict::{Choice, Deployment, Prediction, Request, Schedule, SequenceId, Via};
 use innkeeper_tensor::{Named, Shape, Signature};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::answer::{Framed, prefix};
-use super::call::Call;
+use super::call::{Call, slot};
 use super::messages::inference::infer_parameter::ParameterChoice;
 use super::messages::inference::model_infer_request::InferRequestedOutputTensor;
 use super::messages::inference::model_infer_response::InferOutputTensor;
@@ -61,14 +62,16 @@ pub(crate) async fn infer(
 ) -> Result<Framed, Failure> {
     call.caller.require(Scope::Predict)?;
     let message = decode(held).await?;
-    let deployment = call.deployment(&message.model_name, &message.model_version)?;
+    let endpoint = call.endpoint(&message.model_name)?;
+    let header = |name: &str| call.headers.get(name).map(HeaderValue::as_bytes);
+    let Choice { deployment, via } = endpoint.choose(slot(&message.model_version), header)?;
     entry.deployment = Some(Arc::clone(&deployment));
     let bytes_max = call.limits().lowered(&deployment.limits).body_bytes_max;
     if held.bytes.len() as u64 > bytes_max {
         return Err(Failure::too_large(BODY_BYTES_MAX, bytes_max));
     }
 
-    let (request, asked) = request(call, &deployment, message, way, entry)?;
+    let (request, asked) = request(call, &deployment, via, message, way, entry)?;
     let prediction = call.app.predictor.predict(request).await?;
     Ok(encode(&deployment, &asked, prediction, way))
 }
@@ -84,6 +87,7 @@ async fn decode(held: &mut Held) -> Result<ModelInferRequest, Failure> {
 fn request(
     call: &Call,
     deployment: &Arc<Deployment>,
+    via: Option<Via>,
     message: ModelInferRequest,
     way: Way,
     entry: &Entry,
@@ -109,6 +113,7 @@ fn request(
     let request = Request {
         caller: call.caller.tenant.clone(),
         deployment: Arc::clone(deployment),
+        via,
         id: if message.id.is_empty() { entry.id().to_owned() } else { message.id.clone() },
         parameters,
         inputs: tensors::inputs(message.inputs, message.raw_input_contents)?,
@@ -312,8 +317,47 @@ mod tests {
         assert_eq!(json(ParameterChoice::StringParam("a\"b".into())).unwrap(), r#""a\"b""#);
         assert!(json(ParameterChoice::DoubleParam(f64::NAN)).is_err());
         assert!(parameter("p", InferParameter::default()).is_err());
-        let yes = || InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
-        assert!(parameter("sequence_start", yes()).is_err());
-        assert!(parameter("triton_x", yes()).is_err());
+        let yes = InferParameter { parameter_choice: Some(ParameterChoice::BoolParam(true)) };
+        assert!(parameter("triton_x", yes).is_err());
+    }
+
+    #[test]
+    fn parameters_of_the_schedule_are_not_the_models() {
+        let said = |name: &str, choice: ParameterChoice| {
+            let mut schedule = Schedule::default();
+            let value = InferParameter { parameter_choice: Some(choice) };
+            scheduled(&mut schedule, name, &value).map(|was_one| was_one.then_some(schedule))
+        };
+        let schedule = Schedule::default;
+        let number = Some(SequenceId::Number(7));
+        let text = Some(SequenceId::Text("a".into()));
+        let cases = [
+            ("priority", ParameterChoice::Int64Param(2), Schedule { priority: 2, ..schedule() }),
+            ("timeout", ParameterChoice::Uint64Param(9), Schedule { timeout_us: 9, ..schedule() }),
+            (
+                "sequence_id",
+                ParameterChoice::Int64Param(7),
+                Schedule { sequence_id: number, ..schedule() },
+            ),
+            (
+                "sequence_id",
+                ParameterChoice::StringParam("a".into()),
+                Schedule { sequence_id: text, ..schedule() },
+            ),
+            ("sequence_id", ParameterChoice::Int64Param(0), schedule()),
+            (
+                "sequence_end",
+                ParameterChoice::BoolParam(true),
+                Schedule { sequence_end: true, ..schedule() },
+            ),
+        ];
+        for (name, choice, wanted) in cases {
+            assert_eq!(said(name, choice).unwrap(), Some(wanted), "{name}");
+        }
+        assert_eq!(said("other", ParameterChoice::BoolParam(true)).unwrap(), None);
+        assert!(said("priority", ParameterChoice::Int64Param(-1)).is_err());
+        assert!(said("sequence_start", ParameterChoice::Int64Param(1)).is_err());
+        assert!(said("sequence_id", ParameterChoice::BoolParam(true)).is_err());
+        assert!(said("sequence_id", ParameterChoice::StringParam("x".repeat(257))).is_err());
     }
 }

@@ -95,7 +95,7 @@ async fn handle(
     let share = app.budget.of(&caller.tenant);
     let idle_ms = app.config.body_idle_ms;
     let messages = Messages::new(&parts.headers, incoming, idle_ms, share)?;
-    let call = Call { app, caller, id: entry.id.clone(), deadline };
+    let call = Call { app, caller, id: entry.id.clone(), headers: parts.headers, deadline };
     let method = path.strip_prefix(SERVICE).unwrap_or("");
     if method == "ModelStreamInfer" {
         call.caller.require(innkeeper_catalog::Scope::Predict)?;

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Deployment, Prediction, Request};
+use innkeeper_predict::{Choice, Deployment, Prediction, Request};
 use innkeeper_tensor::{Signature, TensorSpec};
 
 use super::request::{self, Infer, Wanted};
@@ -36,7 +36,8 @@ pub(crate) async fn infer(
     let headers = &at.parts.headers;
     at.caller.require(Scope::Predict)?;
     let (endpoint, slot) = at.endpoint(target)?;
-    let deployment = Arc::clone(endpoint.resolve(slot.as_deref())?);
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let Choice { deployment, via } = endpoint.choose(slot.as_deref(), header)?;
     entry.deployment = Some(Arc::clone(&deployment));
     check_content_type(headers)?;
     let header_len = header_len(headers)?;
@@ -54,6 +55,7 @@ pub(crate) async fn infer(
     let request = Request {
         caller: at.caller.tenant.clone(),
         deployment: Arc::clone(&deployment),
+        via,
         id: infer.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| entry.id().to_owned()),
         parameters: infer.parameters,
         inputs: infer.inputs,

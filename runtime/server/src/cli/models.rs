@@ -105,9 +105,22 @@ pub(super) fn alias(host: &Host, args: Alias) -> Result<()> {
         format!("/api/v1/models/{}/aliases/{}", segment(model), segment(alias))
     };
     match args {
-        Alias::Set { model, alias, version } => {
-            client.put(&path(&model, &alias), &json!({ "version": version }))?;
+        Alias::Set { model, alias, version, force } => {
+            let wish = json!({ "version": version, "force": force });
+            client.put(&path(&model, &alias), &wish)?;
             output::line(&format!("{model}@{alias} is {version}"));
+        }
+        Alias::Rollback { model, alias, why } => {
+            let now: Value =
+                client.post(&(path(&model, &alias) + "/rollback"), &json!({ "why": why }))?;
+            output::line(&format!("{model}@{alias} is {} again", text(&now["version"])));
+        }
+        Alias::History { model, alias, json } => {
+            let answer: Value = client.get(&(path(&model, &alias) + "/history"))?;
+            print(json, &answer, || {
+                let rows: Vec<Vec<String>> = array(&answer["changes"]).map(change).collect();
+                output::table(&["WHEN", "WHAT", "VERSION", "BEFORE", "TRIED", "WHY"], &rows)
+            });
         }
         Alias::Delete { model, alias } => {
             client.delete(&path(&model, &alias))?;
@@ -115,6 +128,13 @@ pub(super) fn alias(host: &Host, args: Alias) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn change(change: &Value) -> Vec<String> {
+    let mut row = vec![output::time(change["created_ms"].as_i64().unwrap_or_default())];
+    let columns = ["act", "version", "before", "candidate", "why"];
+    row.extend(columns.map(|column| text(&change[column])));
+    row
 }
 
 pub(super) fn share(host: &Host, args: &Share) -> Result<()> {
@@ -146,7 +166,17 @@ fn own(name: &str) -> Result<ModelRef> {
 
 fn aliases(model: &Value) -> String {
     let pairs = model["aliases"].as_object().into_iter().flatten();
-    let pairs = pairs.map(|(alias, version)| format!("{alias}={}", text(version)));
+    let pairs = pairs.map(|(alias, version)| {
+        let tried = &model["rollouts"][alias];
+        match tried["candidate"].as_str() {
+            Some(candidate) => format!(
+                "{alias}={} ({candidate}: {} %)",
+                text(version),
+                text(&tried["canary_percent"])
+            ),
+            None => format!("{alias}={}", text(version)),
+        }
+    });
     pairs.collect::<Vec<_>>().join(" ")
 }
 

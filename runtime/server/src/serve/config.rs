@@ -159,6 +159,7 @@ impl Config {
             ("deploy.compiles_max", self.deploy.compiles_max as u64),
             ("deploy.publishes_max", self.deploy.publishes_max as u64),
             ("catalog.sweep_every_ms", self.catalog.sweep_every_ms),
+            ("catalog.usage_flush_ms", self.catalog.usage_flush_ms),
             ("limits.deadline_ms_max", self.limits.deadline_ms_max),
             ("limits.requests_in_flight_max", self.limits.requests_in_flight_max),
         ];

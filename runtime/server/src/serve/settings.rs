@@ -208,7 +208,14 @@ section! {
         unreferenced_blob_ttl_ms: i64 = CatalogConfig::default().unreferenced_blob_ttl_ms;
         /// Milliseconds for which an upload is kept that nobody continues.
         stale_upload_ttl_ms: i64 = CatalogConfig::default().stale_upload_ttl_ms;
-        /// Milliseconds between two sweeps for such blobs and uploads.
+        /// Milliseconds for which an entry of the audit log is kept.
+        audit_ttl_ms: i64 = CatalogConfig::default().audit.ttl_ms;
+        /// Entries of the audit log that are kept of each tenant.
+        audit_entries_max: u32 = CatalogConfig::default().audit.entries_max;
+        /// Milliseconds after which what tenants used is moved from its counters to the disk for good. A killed process
+        /// loses nothing of it, a power loss at most this much.
+        usage_flush_ms: u64 = 10_000;
+        /// Milliseconds between two sweeps for all of these.
         sweep_every_ms: u64 = 600_000;
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use innkeeper_catalog::{Catalog, CatalogConfig, SystemClock, TenantName};
+use innkeeper_catalog::{AuditLimits, Catalog, CatalogConfig, SystemClock, TenantName};
 use innkeeper_deploy::{DeployConfig, Deployer};
 use innkeeper_gateway::{Cors, Gateway, GatewayConfig, Listener, Speaks, Tls};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
@@ -96,6 +96,7 @@ impl Server {
         let admin_key = first_tenant(&config, &catalog, &data).await?;
         let engine = Engine::new(&engine_config(&config))?;
         let predictor = Predictor::new(predictor_config(&config), engine.clone());
+        predictor.count_by(catalog.meters().clone());
         let deployer = open_deployer(&config, options, &data, &catalog, &predictor, engine)?;
         restore(&deployer, &catalog, &predictor).await?;
 
@@ -214,6 +215,10 @@ async fn open_catalog(config: &Config, data: &DataFolder) -> Result<Catalog> {
     let housekeeping = CatalogConfig {
         unreferenced_blob_ttl_ms: config.catalog.unreferenced_blob_ttl_ms,
         stale_upload_ttl_ms: config.catalog.stale_upload_ttl_ms,
+        audit: AuditLimits {
+            ttl_ms: config.catalog.audit_ttl_ms,
+            entries_max: config.catalog.audit_entries_max,
+        },
     };
     Ok(Catalog::open_with(data.path(), housekeeping, Arc::new(SystemClock)).await?)
 }
