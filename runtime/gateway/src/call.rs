@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Deployment, Prediction, Request, Schedule};
+use innkeeper_predict::{Choice, Deployment, Prediction, Request, Schedule};
 use innkeeper_tensor::Named;
 
 use crate::app::Exchange;
@@ -14,20 +15,21 @@ use crate::journal::Entry;
 use crate::route::Target;
 use crate::v2;
 
-/// The version that a request is for.
+/// The version that answers a request.
 ///
 /// # Errors
 /// 403 without the scope `predict`, 404.
-pub(crate) fn deployment(
+pub(crate) fn choose(
     at: Exchange<'_>,
     target: Target<'_>,
     entry: &mut Entry,
-) -> Result<Arc<Deployment>, Failure> {
+) -> Result<Choice, Failure> {
     at.caller.require(Scope::Predict)?;
     let (endpoint, slot) = at.endpoint(target)?;
-    let deployment = Arc::clone(endpoint.resolve(slot.as_deref())?);
-    entry.deployment = Some(Arc::clone(&deployment));
-    Ok(deployment)
+    let header = |name: &str| at.parts.headers.get(name).map(HeaderValue::as_bytes);
+    let choice = endpoint.choose(slot.as_deref(), header)?;
+    entry.deployment = Some(Arc::clone(&choice.deployment));
+    Ok(choice)
 }
 
 /// The body of a request, within the model's limits or else the tenant's.
@@ -53,14 +55,15 @@ pub(crate) async fn body(
 /// Whatever the prediction says.
 pub(crate) async fn predict(
     at: Exchange<'_>,
-    deployment: Arc<Deployment>,
+    choice: Choice,
     id: String,
     parameters: Vec<(String, String)>,
     inputs: Vec<Named>,
     outputs: Vec<String>,
 ) -> Result<Prediction, Failure> {
     let caller = at.caller.tenant.clone();
+    let Choice { deployment, via } = choice;
     let schedule = Schedule::default();
-    let request = Request { caller, deployment, id, parameters, inputs, outputs, schedule };
+    let request = Request { caller, deployment, via, id, parameters, inputs, outputs, schedule };
     Ok(at.app.predictor.predict(request).await?)
 }

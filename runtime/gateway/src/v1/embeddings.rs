@@ -104,15 +104,16 @@ pub(crate) async fn embeddings(
     };
     // Names are plain in JSON, and a path's are not: what would be decoded names nothing.
     let target = Target { owner, model: name, slot: None };
-    let deployment = call::deployment(at, target, entry)?;
+    let choice = call::choose(at, target, entry)?;
+    let deployment = Arc::clone(&choice.deployment);
     let (text_in, vectors_out) = signature(&deployment)?;
     let input = Named { name: text_in.name.clone(), tensor: texts };
     let wants = wanted(&deployment, vectors_out);
     let vectors_out = vectors_out.name.clone();
     let user = user.map(|user| ("user".to_owned(), Value::from(user).to_string()));
-    let (id, to) = (entry.id().to_owned(), Arc::clone(&deployment));
+    let id = entry.id().to_owned();
     let predicted =
-        call::predict(at, to, id, user.into_iter().collect(), vec![input], wants).await?;
+        call::predict(at, choice, id, user.into_iter().collect(), vec![input], wants).await?;
 
     let output = |name: &str| predicted.outputs.iter().find(|output| output.name == name);
     let vectors = output(&vectors_out).ok_or_else(|| Failure::internal("an output is missing"))?;

@@ -49,13 +49,14 @@ pub(crate) async fn predict(
     incoming: &mut Incoming,
     entry: &mut Entry,
 ) -> Result<Reply, Failure> {
-    let deployment = call::deployment(at, target, entry)?;
+    let choice = call::choose(at, target, entry)?;
+    let deployment = Arc::clone(&choice.deployment);
     let held = call::body(at, Some(&deployment), incoming).await?;
     let (bytes, for_model) = (held.bytes.clone(), Arc::clone(&deployment));
     let read = offload(bytes.len(), move || read(&bytes, &for_model.signature)).await??;
     let (layout, inputs) = read;
-    let (id, model) = (entry.id().to_owned(), Arc::clone(&deployment));
-    let predicted = call::predict(at, model, id, Vec::new(), inputs, Vec::new()).await?;
+    let id = entry.id().to_owned();
+    let predicted = call::predict(at, choice, id, Vec::new(), inputs, Vec::new()).await?;
     let bytes = predicted.outputs.iter().map(|output| output.tensor.as_bytes().len()).sum();
     let print = move || print(layout, &deployment, &predicted.outputs);
     let json = offload(bytes, print).await??;

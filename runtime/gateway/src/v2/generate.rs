@@ -48,15 +48,15 @@ pub(crate) async fn generate(
     incoming: &mut Incoming,
     entry: &mut Entry,
 ) -> Result<Reply, Failure> {
-    let deployment = call::deployment(at, target, entry)?;
+    let choice = call::choose(at, target, entry)?;
+    let deployment = Arc::clone(&choice.deployment);
     check_signature(&deployment)?;
     let held = call::body(at, Some(&deployment), incoming).await?;
     let (bytes, for_model) = (held.bytes.clone(), Arc::clone(&deployment));
     let request = offload(bytes.len(), move || read(&bytes, &for_model)).await??;
     let Request { id, inputs, parameters } = request;
     let own_id = id.clone().unwrap_or_else(|| entry.id().to_owned());
-    let predicted =
-        call::predict(at, Arc::clone(&deployment), own_id, parameters, inputs, Vec::new()).await?;
+    let predicted = call::predict(at, choice, own_id, parameters, inputs, Vec::new()).await?;
     let json = print(&deployment, id.as_deref(), &predicted.outputs)?;
     Ok(match form {
         Form::Whole => with_type(StatusCode::OK, JSON, json.into()),
