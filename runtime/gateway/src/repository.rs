@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use innkeeper_catalog::{ModelKey, ModelName, Scope, TenantName, VersionName};
-use innkeeper_deploy::{DeployRequest, Source};
+use innkeeper_deploy::{Compatibility, DeployRequest, Source};
 use innkeeper_predict::{Deployment, Endpoint, Predictor};
 use serde_json::Value;
 
@@ -188,7 +188,8 @@ async fn publish(
     // All of them are looked at before the first is published.
     for (version, source) in sources.collect::<Result<Vec<_>, Failure>>()? {
         let (tenant, model) = (key.owner.clone(), key.name.clone());
-        let request = DeployRequest { tenant, model, version, aliases: Vec::new(), source };
+        let (aliases, compatibility) = (Vec::new(), Compatibility::default());
+        let request = DeployRequest { tenant, model, version, aliases, compatibility, source };
         app.deployer.deploy(request).await?;
     }
     Ok(())
