@@ -34,7 +34,7 @@ impl Model for MiniLm {
             .input("TEXT", DType::Bytes, &[-1])
             .output("EMBEDDING", DType::Fp32, &[-1, WIDTH as i64])
             .batch_axis(0)
-            .property("task", "sentence-embedding")
+            .property("task", "text-embedding")
     }
 
     fn predict(&self, inputs: Inputs) -> Result<Outputs> {

@@ -15,7 +15,7 @@ use crate::journal::Entry;
 use crate::route::Target;
 use crate::v2;
 
-/// The version that answers a request, where one of two may.
+/// The version that answers a request.
 ///
 /// # Errors
 /// 403 without the scope `predict`, 404.
@@ -61,8 +61,8 @@ pub(crate) async fn predict(
     inputs: Vec<Named>,
     outputs: Vec<String>,
 ) -> Result<Prediction, Failure> {
-    let Choice { deployment, via } = choice;
     let caller = at.caller.tenant.clone();
+    let Choice { deployment, via } = choice;
     let schedule = Schedule::default();
     let request = Request { caller, deployment, via, id, parameters, inputs, outputs, schedule };
     Ok(at.app.predictor.predict(request).await?)

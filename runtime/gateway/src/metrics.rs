@@ -45,7 +45,7 @@ struct Series {
 /// What `GET /metrics` answers: an administrator sees all tenants, everybody else what is their own.
 pub(crate) fn metrics(at: Exchange<'_>) -> Reply {
     let app = at.app;
-    let only = (at.caller.require(Scope::Admin).is_err()).then_some(&at.caller.tenant);
+    let only = at.caller.require(Scope::Admin).is_err().then_some(&at.caller.tenant);
     let mut text = String::new();
     predictions(&mut text, &series(&app.predictor, &app.labels, only));
     let usage = usage(&app.predictor, &app.labels, only);
@@ -83,10 +83,10 @@ fn labels_of(deployment: &Deployment, caller: &str, owner: &str) -> String {
     format!("model=\"{model}\",version=\"{version}\",namespace=\"{owner}\",tenant=\"{caller}\"")
 }
 
-fn usage<'a>(
+fn usage(
     predictor: &Predictor,
     labels: &Labels,
-    only: Option<&'a TenantName>,
+    only: Option<&TenantName>,
 ) -> Vec<(String, Usage)> {
     let mut found: Vec<(String, Usage)> = Vec::new();
     for (tenant, usage) in predictor.usages() {
@@ -169,7 +169,7 @@ fn failures(text: &mut String, series: &[Series]) {
     let lines: Vec<(String, u64)> = series
         .iter()
         .flat_map(|one| {
-            reasons.iter().map(|(reason, value)| {
+            reasons.iter().map(move |(reason, value)| {
                 (format!("{},reason=\"{reason}\"", one.labels), value(&one.counted))
             })
         })

@@ -28,6 +28,16 @@ pub(crate) struct ModelConfig<'a> {
     pub(crate) default_model_filename: &'static str,
     pub(crate) parameters: BTreeMap<&'a str, Parameter<'a>>,
     pub(crate) model_transaction_policy: TransactionPolicy,
+    /// How the host puts requests together, where the model asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dynamic_batching: Option<DynamicBatching<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct DynamicBatching<'a> {
+    pub(crate) preferred_batch_size: &'a [u64],
+    pub(crate) max_queue_delay_microseconds: u64,
+    pub(crate) priority_levels: u64,
 }
 
 /// Every version is served.
@@ -117,7 +127,7 @@ pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> 
         platform: property(deployment, "platform").unwrap_or(PLATFORM),
         backend: BACKEND,
         version_policy: VersionPolicy { all: Nothing {} },
-        max_batch_size: if takes_batches { BATCH_SIZE_MAX } else { 0 },
+        max_batch_size: if takes_batches { batch_size_max(deployment) } else { 0 },
         input: signature
             .inputs
             .iter()
@@ -148,7 +158,17 @@ pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> 
             .map(|(key, value)| (key.as_str(), Parameter { string_value: value }))
             .collect(),
         model_transaction_policy: TransactionPolicy { decoupled: false },
+        dynamic_batching: deployment.batching().map(|batching| DynamicBatching {
+            preferred_batch_size: &batching.preferred,
+            max_queue_delay_microseconds: batching.delay_us,
+            priority_levels: batching.priorities,
+        }),
     }
+}
+
+fn batch_size_max(deployment: &Deployment) -> i32 {
+    let max = deployment.batching().map(|batching| batching.max);
+    max.map_or(BATCH_SIZE_MAX, |max| i32::try_from(max).unwrap_or(BATCH_SIZE_MAX))
 }
 
 /// The asset with the labels of an output's classes, if the model names one.

@@ -188,7 +188,7 @@ async fn publish(
     // All of them are looked at before the first is published.
     for (version, source) in sources.collect::<Result<Vec<_>, Failure>>()? {
         let (tenant, model) = (key.owner.clone(), key.name.clone());
-        let (aliases, compatibility) = (Vec::new(), Compatibility::Required);
+        let (aliases, compatibility) = (Vec::new(), Compatibility::default());
         let request = DeployRequest { tenant, model, version, aliases, compatibility, source };
         app.deployer.deploy(request).await?;
     }

@@ -206,7 +206,9 @@ fn items(
 
 fn sum(tokens: &Tensor) -> Result<u64, Failure> {
     let count = match tokens.dtype() {
-        DType::Int32 => tokens.elements::<i32>().map(|all| all.iter().map(|&n| i64::from(n)).sum()),
+        DType::Int32 => {
+            tokens.elements::<i32>().map(|all| all.iter().map(|&n| i64::from(n)).sum::<i64>())
+        }
         _ => tokens.elements::<i64>().map(|all| all.iter().sum::<i64>()),
     };
     let count =

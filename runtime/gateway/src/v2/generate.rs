@@ -61,7 +61,7 @@ pub(crate) async fn generate(
     Ok(match form {
         Form::Whole => with_type(StatusCode::OK, JSON, json.into()),
         Form::Events => {
-            let event = [b"data: ", json.as_slice(), b"\n\n"].concat();
+            let event = [&b"data: "[..], &json, b"\n\n"].concat();
             with_type(StatusCode::OK, EVENTS, event.into())
         }
     })
