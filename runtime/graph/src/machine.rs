@@ -262,12 +262,16 @@ impl<'a> Machine<'a> {
 
     /// What names the result of an operation on constants that have names.
     fn key(&self, op: &Op, inputs: &[Val]) -> Option<String> {
+        // Asked of all shape arithmetic, nearly none of which has names: nothing is written before it is known to be so.
+        if inputs.is_empty() || inputs.iter().any(|&val| self.info(val).key.is_none()) {
+            return None;
+        }
         let mut key = format!("{op:?}(");
         for &val in inputs {
             key.push_str(self.info(val).key.as_deref()?);
             key.push(',');
         }
-        (!inputs.is_empty()).then_some(key)
+        Some(key)
     }
 
     /// Numbers of an attribute as a tensor, made once for all plans.

@@ -234,9 +234,15 @@ impl<'a> Rewriter<'a> {
     fn alias(&mut self, index: usize, to: Val) -> Option<()> {
         let step = self.steps.get_mut(index)?.take()?;
         let from = *step.outputs.first()?;
-        for other in self.steps.iter_mut().flatten() {
+        // Whoever reads it comes later, and how often it is read is known: no need to look any further.
+        let mut left = self.uses[from.0 as usize];
+        for other in self.steps.iter_mut().skip(index + 1).flatten() {
+            if left == 0 {
+                break;
+            }
             for input in other.inputs.iter_mut().filter(|input| **input == from) {
                 *input = to;
+                left = left.saturating_sub(1);
             }
         }
         self.uses[to.0 as usize] += self.uses[from.0 as usize];
