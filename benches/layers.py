@@ -21,6 +21,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Seconds for which one side's threads may spin after a block, before they would disturb the other side.
+PAUSE = 0.03
 # Batch, channels, size, filters, kernel, stride, pad, groups.
 LAYERS = [
     (1, 3, 224, 64, 7, 2, 3, 1),
@@ -106,7 +108,9 @@ def main():
                 ours.stdin.write(" ".join(map(str, words)) + "\n")
                 ours.stdin.flush()
                 own = float(ours.stdout.readline())
+                time.sleep(PAUSE)
                 ratios.append(peer.time(arguments.milliseconds) / own)
+                time.sleep(PAUSE)
                 best = min(best, own)
             print(*layer, "|", threads, f"| {best / 1e6:.3f} | {work / best:.0f} | {statistics.median(ratios):.2f}")
 

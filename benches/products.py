@@ -4,9 +4,9 @@
 Both sides hold their constant packed, write into memory that they reuse, and are timed in turn, block by block, round
 after round. A block's time is its shortest sample, because other work only ever adds to it; a ratio is the median of
 the ratios within a round. With one thread the time is that for which the thread had a processor, with more it is that
-on the clock. What a call costs before it multiplies anything (a session and its Python binding there, an operation and
-its checks here) is measured on each side by a product of 1x1x1 in the same round and taken off that side's times; the
-last two columns have it in.
+on the clock. Times and the first ratio are what a caller sees, with the cost of a call on both sides: an operation and
+its checks here, a session and its Python binding there. What a product of 1x1x1 takes in the same round is taken off
+either side for the second ratio.
 
     python3 -m venv target/peers/onnxruntime && target/peers/onnxruntime/bin/pip install onnxruntime==1.32.0 onnx numpy
     target/peers/onnxruntime/bin/python benches/products.py [--rounds 5] [--milliseconds 60] [--bench FILE]
@@ -26,6 +26,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Seconds for which one side's threads may spin after a block, before they would disturb the other side.
+PAUSE = 0.03
 SHAPES = [
     (512, 512, 512),
     (1024, 1024, 1024),
@@ -103,29 +105,37 @@ def measure(ours, threads, isa, rounds, milliseconds):
     peers = {shape: Peer(shape, threads) for shape in SHAPES + [(1, 1, 1)]}
     rows = {shape: [] for shape in SHAPES}
     peaks = {kind: 0.0 for kind in ("avx512", "avx2")}
+    mine = lambda shape, isa=isa: settled(ours.ask("product", isa, threads, *shape, milliseconds))
+    theirs = lambda shape: settled(peers[shape].block(milliseconds, threads))
     for _ in range(rounds):
         for kind in peaks:
             peaks[kind] = max(peaks[kind], ours.ask("peak", kind, threads, milliseconds) or 0.0)
-        call = ours.ask("product", isa, threads, 1, 1, 1, milliseconds)
-        peer_call = peers[(1, 1, 1)].block(milliseconds, threads)
+        calls = mine((1, 1, 1)), theirs((1, 1, 1))
         for shape in SHAPES:
-            mine = ours.ask("product", isa, threads, *shape, milliseconds)
-            theirs = peers[shape].block(milliseconds, threads)
-            twin = ours.ask("product", "avx2", threads, *shape, milliseconds)
-            rows[shape].append((mine - call, theirs - peer_call, mine, theirs, twin - call))
-    print(f"\n{threads} thread(s): FMA peak {2 * peaks['avx512']:.0f} GFLOP/s by AVX-512, {2 * peaks['avx2']:.0f} by AVX2\n")
-    print("| m x k x n | innkeeper us | ONNX Runtime us | speed ratio | GFLOP/s | of peak | AVX2 GFLOP/s | of its peak | innkeeper with its call us | ONNX Runtime with its call us |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+            twin = mine(shape, "avx2") if isa != "avx2" else None
+            rows[shape].append((mine(shape), theirs(shape), twin, *calls))
+    flop = {kind: 2 * peak for kind, peak in peaks.items() if peak}
+    print(f"\n{threads} thread(s): FMA peak " + ", ".join(f"{peak:.0f} GFLOP/s by {kind}" for kind, peak in flop.items()) + "\n")
+    twin = " AVX2 GFLOP/s | of its peak |" if isa != "avx2" else ""
+    print("| m x k x n | innkeeper us | ONNX Runtime us | speed ratio | without either's call | GFLOP/s | of peak |" + twin)
+    print("|---|---|---|---|---|---|---|" + "---|" * twin.count(" |"))
     for shape, samples in rows.items():
         work = 2.0 * shape[0] * shape[1] * shape[2]
-        mine, theirs, mine_whole, theirs_whole, _ = (statistics.median(column) / 1e3 for column in zip(*samples))
-        ratio = statistics.median(sample[1] / sample[0] for sample in samples)
-        best, twin = (work / min(sample[column] for sample in samples) for column in (0, 4))
-        print(
-            f"| {'x'.join(map(str, shape))} | {mine:.1f} | {theirs:.1f} | {ratio:.2f} | {best:.0f} | {best / (2 * peaks[isa]):.2f} "
-            f"| {twin:.0f} | {twin / (2 * peaks['avx2']):.2f} | {mine_whole:.1f} | {theirs_whole:.1f} |",
-            flush=True,
-        )
+        us = [statistics.median(column) / 1e3 for column in list(zip(*samples))[:2]]
+        ratio = statistics.median(theirs / mine for mine, theirs, *_ in samples)
+        bare = statistics.median((theirs - c) / (mine - b) for mine, theirs, _, b, c in samples)
+        best = work / min(sample[0] for sample in samples)
+        line = f"| {'x'.join(map(str, shape))} | {us[0]:.1f} | {us[1]:.1f} | {ratio:.2f} | {bare:.2f} | {best:.0f} | {best / flop[isa]:.2f} |"
+        if twin:
+            best = work / min(sample[2] for sample in samples)
+            line += f" {best:.0f} | {best / flop['avx2']:.2f} |"
+        print(line, flush=True)
+
+
+def settled(answer):
+    """The answer, after the time for which a side's threads may wait for more work on the processors."""
+    time.sleep(PAUSE)
+    return answer
 
 
 def main():

@@ -184,7 +184,9 @@ def start_triton(folder, wheel):
     log = open(folder / "triton.log", "wb")
     start(command, env=environment, stdout=log, stderr=log)
     wait_for(ports[0])
-    return Server("triton 2.51", ports[0], "/v2/models/addone/infer")
+    server = Server("triton 2.51", ports[0], "/v2/models/addone/infer")
+    server.grpc_port = ports[1]
+    return server
 
 
 def ratio(ours, theirs):

@@ -7,12 +7,14 @@
 pub mod guest;
 #[cfg(target_family = "wasm")]
 pub(crate) use guest::{
-    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training,
+    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, quantised, random,
+    request, training,
 };
 
 #[cfg(not(target_family = "wasm"))]
 pub(crate) mod native;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use native::{
-    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, request, training,
+    Assets, Graph, Handle, arrays, dtype, dtype_back, layers, log, named, quantised, random,
+    request, training,
 };

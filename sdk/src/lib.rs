@@ -62,7 +62,7 @@ pub use innkeeper_tensor::{DType, Element, bf16, f16};
 pub use model::Model;
 pub use named::{Inputs, Outputs};
 pub use signature::{Signature, TensorSpec};
-pub use tensor::{Padding, Scatter, Tensor};
+pub use tensor::{Coordinates, DepthOrder, Key, Nearest, Padding, Sample, Scatter, Tensor, Unique};
 
 /// What [`export!`] refers to. Not part of the API.
 #[doc(hidden)]

@@ -3,13 +3,20 @@
 mod arithmetic;
 mod arrays;
 mod functions;
+mod images;
 mod layers;
 mod logic;
 mod matrix;
+mod quantised;
+mod random;
 mod reduce;
 mod shape;
 
-pub use arrays::{Padding, Scatter};
+pub use arrays::{Padding, Scatter, Unique};
+pub use images::{Coordinates, DepthOrder, Nearest, Sample};
+pub(crate) use layers::window;
+pub use random::Key;
+
 use innkeeper_tensor::{Buffer, Shape, Tensor as LocalTensor};
 
 use crate::{DType, Element, Error, Result, host};
@@ -282,6 +289,16 @@ impl Tensor {
         Ok(Tensor(self.0.share()?))
     }
 
+    /// Another handle on the same bytes, marked as those of a weight: what the kernels derive from it, such as the order in
+    /// which a product reads it, is made once, kept with the handle and counted against `tensor_bytes_max`. The tensors of
+    /// [`Weights`](crate::Weights) are marked already; this is for weights that a model makes itself, in `load`.
+    ///
+    /// # Errors
+    /// As [`share`](Tensor::share).
+    pub fn constant(&self) -> Result<Tensor> {
+        Ok(Tensor(self.0.constant()?))
+    }
+
     /// The tensor with its bytes on this side, if it is of this dtype. The dtype is asked first: a mistake should not
     /// cost a copy.
     fn typed(&self, wanted: DType) -> Result<LocalTensor> {
@@ -294,11 +311,15 @@ impl Tensor {
     }
 }
 
+fn handle(tensor: Option<&Tensor>) -> Option<&host::Handle> {
+    tensor.map(|tensor| &tensor.0)
+}
+
 fn sizes(shape: &[usize]) -> Result<Vec<u32>> {
     shape.iter().copied().map(size).collect()
 }
 
-fn size(size: usize) -> Result<u32> {
+pub(crate) fn size(size: usize) -> Result<u32> {
     u32::try_from(size)
         .map_err(|_| Error::invalid_argument(format!("a size must be below 2^32, got {size}")))
 }

@@ -28,6 +28,7 @@
 //! ```
 
 pub(crate) mod call;
+mod convolution;
 mod init;
 mod layers;
 mod ops;
@@ -35,6 +36,7 @@ mod optim;
 mod schedule;
 mod tape;
 
+pub use convolution::{AvgPool2d, Conv2d, MaxPool2d};
 pub use init::{Init, Random};
 pub use layers::{
     Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, RmsNorm, Sequential,

@@ -10,6 +10,8 @@ import numpy as np
 
 # The server, as host:port.
 SERVER = os.environ["INNKEEPER_URL"].removeprefix("http://")
+# Its port for gRPC alone, as host:port.
+GRPC = os.environ["INNKEEPER_GRPC"]
 # Two tenants' keys: acme has published the models of plugins/ and shares identity with friend.
 ACME = {"Authorization": "Bearer " + os.environ["ACME_KEY"]}
 FRIEND = {"Authorization": "Bearer " + os.environ["FRIEND_KEY"]}

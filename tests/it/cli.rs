@@ -4,6 +4,7 @@ mod calling;
 mod errors;
 mod plugins;
 mod serving;
+mod traffic;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -8,7 +8,7 @@ use crate::harness::root;
 use crate::protocol::world;
 
 /// The Python of an environment with the libraries in it, made with pip where it is missing.
-fn python() -> &'static PathBuf {
+pub fn python() -> &'static PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let folder = root().join("target/venv");
@@ -35,8 +35,15 @@ fn python() -> &'static PathBuf {
 
 /// Runs a script of `tests/clients`, which prints a line for each thing it tried.
 fn run(script: &str) {
+    run_at(script, "");
+}
+
+/// The same, of which the script can tell what it is to speak to.
+fn run_at(script: &str, at: &str) {
     let world = world();
     let output = Command::new(python())
+        .env("AT", at)
+        .env("INNKEEPER_GRPC", &world.server.grpc)
         .arg(root().join("tests/clients").join(script))
         .env("INNKEEPER_URL", &world.server.url)
         .env("ACME_KEY", &world.acme.key)
@@ -57,6 +64,26 @@ fn tritonclient_works() {
 #[test]
 fn tritonclient_with_asyncio_works() {
     run("triton_aio.py");
+}
+
+#[test]
+fn tritonclient_over_grpc_works() {
+    run_at("triton_grpc.py", "grpc");
+}
+
+#[test]
+fn tritonclient_over_grpc_works_at_the_port_for_everything() {
+    run_at("triton_grpc.py", "http");
+}
+
+#[test]
+fn tritonclient_over_grpc_with_asyncio_works() {
+    run("triton_grpc_aio.py");
+}
+
+#[test]
+fn grpc_calls_that_no_library_makes_are_answered() {
+    run("grpc_odd.py");
 }
 
 #[test]

@@ -63,6 +63,8 @@ pub struct Server {
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub url: String,
+    /// Its port for gRPC, as `127.0.0.1:PORT`.
+    pub grpc: String,
     /// Its data folder.
     pub data: PathBuf,
     /// The administrator's key, empty with `--dev`.
@@ -90,7 +92,7 @@ impl Server {
     /// A server on this data folder.
     pub fn on(data: &Path, arguments: &[&str]) -> Server {
         let mut child = Command::new(env!("CARGO_BIN_EXE_innkeeper"))
-            .args(["serve", "--http", "127.0.0.1:0", "--data"])
+            .args(["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--data"])
             .arg(data)
             .args(arguments)
             .env_remove("INNKEEPER_KEY")
@@ -101,17 +103,25 @@ impl Server {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let url = stdout
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+        let mut grpc = String::new();
+        let url = stdout.lines().map_while(Result::ok).find_map(|line| {
+            let at = line.split_once("listening on ")?.1.trim().to_owned();
+            match at.strip_prefix("grpc://") {
+                // It comes before the other.
+                Some(address) => {
+                    grpc = address.to_owned();
+                    None
+                }
+                None => Some(at),
+            }
+        });
         let Some(url) = url else {
             let log = std::fs::read_to_string(log_file(data)).unwrap_or_default();
             panic!("the server did not start: {:?}\n{log}", child.wait());
         };
         let key = std::fs::read_to_string(data.join("admin.key")).unwrap_or_default();
         let admin_key = key.trim().to_owned();
-        Server { child, url, data: data.into(), admin_key, _folder: None }
+        Server { child, url, grpc, data: data.into(), admin_key, _folder: None }
     }
 
     /// A client with the administrator's key.

@@ -13,14 +13,21 @@ mod layers;
 mod clients;
 mod protocol;
 
+mod accounts;
 mod cli;
 mod publish;
 mod tenants;
+mod traffic;
 
 mod bad_input;
+mod batching;
 mod connections;
 mod durability;
 mod hostile;
+mod http2;
 mod limits;
 mod networks;
+mod operations;
+mod tls;
+mod tokens;
 mod training;

@@ -56,7 +56,8 @@ impl Wire {
 
     /// A new connection, if the server takes it.
     pub(crate) fn connect(url: &str) -> std::io::Result<Wire> {
-        let stream = TcpStream::connect(url.trim_start_matches("http://"))?;
+        let stream =
+            TcpStream::connect(url.trim_start_matches("http://").trim_start_matches("https://"))?;
         stream.set_nodelay(true)?;
         Ok(Wire { stream, unread: Vec::new() })
     }
@@ -100,6 +101,30 @@ impl Wire {
                 Err(_) => return Next::Closed,
             }
         }
+    }
+
+    /// Whether the connection ends, whatever comes before that.
+    pub(crate) fn ends(&mut self, within: Duration) -> bool {
+        let give_up = Instant::now() + within;
+        let mut part = [0; 64 << 10];
+        loop {
+            let left = give_up.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            self.stream.set_read_timeout(Some(left)).unwrap();
+            match self.stream.read(&mut part) {
+                Ok(0) => return true,
+                Ok(len) => self.unread.extend_from_slice(&part[..len]),
+                Err(error) => return !is_timeout(error.kind()),
+            }
+        }
+    }
+
+    /// Everything that comes until the connection ends.
+    pub(crate) fn rest(&mut self, within: Duration) -> Vec<u8> {
+        assert!(self.ends(within), "it goes on");
+        std::mem::take(&mut self.unread)
     }
 
     /// A whole answer, if it is there.

@@ -3,6 +3,7 @@
 //! BERT's encoder (Devlin et al. 2018) with 6 layers of width 384, as distilled by Wang et al., "MiniLM" (2020), and the
 //! pooling of Reimers and Gurevych, "Sentence-BERT" (2019).
 
+use innkeeper_sdk::layers::{Activation, Attention};
 use innkeeper_sdk::{Result, Tensor, Weights};
 
 /// The width of the vectors.
@@ -10,9 +11,6 @@ pub const WIDTH: usize = 384;
 const LAYERS: usize = 6;
 const HEADS: usize = 12;
 const EPSILON: f64 = 1e-12;
-
-/// What is added to the scores of tokens that are not there.
-const NEVER: f32 = -1e9;
 
 pub struct Network {
     words: Tensor,
@@ -22,7 +20,7 @@ pub struct Network {
 }
 
 struct Layer {
-    /// Queries, keys and values, one below the other.
+    /// Queries, keys and values, one below the other, so that one product makes all three.
     qkv: Linear,
     out: Linear,
     norm1: Norm,
@@ -63,17 +61,17 @@ impl Network {
 
     /// The vectors of the rows, `[rows, WIDTH]`, each of length 1.
     pub fn embed(&self, batch: &Batch) -> Result<Tensor> {
-        let (rows, length) = (batch.lengths.len(), batch.length);
-        let tokens = Tensor::from_slice(&[rows, length], &batch.tokens)?;
-        let positions = self.positions.slice(0, 0, length as i64)?;
-        let mut x = self.norm.apply(&self.words.gather(&tokens, 0)?.add(&positions)?)?;
-        let mask = batch.mask()?;
-        for layer in &self.layers {
-            x = layer.apply(&x, mask.as_ref())?;
-        }
-        let means = batch.shares()?.matmul(&x)?.reshape(&[-1, WIDTH as i64])?;
-        let norms = means.mul(&means)?.sum(&[-1], true)?.sqrt()?;
-        means.div(&norms)
+        let tokens = Tensor::from_slice(&[batch.lengths.len(), batch.length], &batch.tokens)?;
+        let x = self.encode(&tokens, batch.mask()?.as_ref())?;
+        batch.shares()?.matmul(&x)?.reshape(&[-1, WIDTH as i64])?.lp_norm(-1, 2)
+    }
+
+    /// What the encoder makes of each token, `[rows, length, WIDTH]`: of `tokens` `[rows, length]`, and a mask that says
+    /// which are there.
+    pub fn encode(&self, tokens: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+        let positions = self.positions.slice(0, 0, tokens.shape()[1] as i64)?;
+        let x = self.norm.apply(&self.words.gather(tokens, 0)?.add(&positions)?)?;
+        self.layers.iter().try_fold(x, |x, layer| layer.apply(&x, mask))
     }
 }
 
@@ -92,10 +90,11 @@ impl Layer {
     }
 
     fn apply(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let mixed = self.out.apply(&attention(&self.qkv.apply(x)?, mask)?)?;
-        let x = self.norm1.apply(&mixed.add(x)?)?;
-        let wide = self.widen.apply(&x)?.gelu()?;
-        self.norm2.apply(&self.narrow.apply(&wide)?.add(&x)?)
+        let qkv = self.qkv.apply(x, None, Activation::None)?;
+        let mixed = qkv.attention_packed(mask, &Attention::new(HEADS))?;
+        let x = self.norm1.apply(&self.out.apply(&mixed, Some(x), Activation::None)?)?;
+        let wide = self.widen.apply(&x, None, Activation::Gelu)?;
+        self.norm2.apply(&self.narrow.apply(&wide, Some(&x), Activation::None)?)
     }
 }
 
@@ -107,8 +106,14 @@ impl Linear {
         })
     }
 
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        x.linear(&self.weight, Some(&self.bias))
+    /// activation(x W^T + b + residual).
+    fn apply(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        activation: Activation,
+    ) -> Result<Tensor> {
+        x.linear_with(&self.weight, Some(&self.bias), residual, activation)
     }
 }
 
@@ -121,51 +126,28 @@ impl Norm {
     }
 
     fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let centred = x.sub(&x.mean(&[-1], true)?)?;
-        let variance = centred.mul(&centred)?.mean(&[-1], true)?;
-        let unit = centred.div(&variance.add_scalar(EPSILON)?.sqrt()?)?;
-        unit.mul(&self.weight)?.add(&self.bias)
+        x.layer_norm(&self.weight, Some(&self.bias), -1, EPSILON)
     }
-}
-
-/// `[rows, length, 3 * WIDTH]` to `[rows, length, WIDTH]`: each token a mix of those that its heads look at.
-fn attention(qkv: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let shape = qkv.shape();
-    let (rows, length) = (shape[0] as i64, shape[1] as i64);
-    let (heads, width) = (HEADS as i64, (WIDTH / HEADS) as i64);
-    let split = qkv.reshape(&[rows, length, 3, heads, width])?.transpose(&[2, 0, 3, 1, 4])?;
-    let part = |index| split.slice(0, index, index + 1)?.reshape(&[rows, heads, length, width]);
-    let scores = part(0)?.matmul(&part(1)?.transpose(&[0, 1, 3, 2])?)?;
-    let mut scores = scores.mul_scalar((width as f64).sqrt().recip())?;
-    if let Some(mask) = mask {
-        scores = scores.add(mask)?;
-    }
-    let mixed = scores.softmax(-1)?.matmul(&part(2)?)?;
-    mixed.transpose(&[0, 2, 1, 3])?.reshape(&[rows, length, heads * width])
 }
 
 impl Batch {
-    /// `[rows, 1, 1, length]`, added to the scores; none where all tokens are there.
+    /// `[rows, 1, 1, length]`: which tokens are there; none where all are.
     fn mask(&self) -> Result<Option<Tensor>> {
         if self.lengths.iter().all(|&length| length == self.length) {
             return Ok(None);
         }
-        let mask = self.each(|length| (0.0, NEVER, length));
-        Tensor::from_slice(&[self.lengths.len(), 1, 1, self.length], &mask).map(Some)
+        let row = |&length: &usize| (0..self.length).map(move |index| index < length);
+        let mask: Vec<bool> = self.lengths.iter().flat_map(row).collect();
+        Tensor::from_bools(&[self.lengths.len(), 1, 1, self.length], &mask).map(Some)
     }
 
     /// `[rows, 1, length]`: the share of each token in its row's mean.
     fn shares(&self) -> Result<Tensor> {
-        let shares = self.each(|length| ((length as f32).recip(), 0.0, length));
-        Tensor::from_slice(&[self.lengths.len(), 1, self.length], &shares)
-    }
-
-    /// For each token of each row: the first number where it is there, the second where it is not.
-    fn each(&self, numbers: impl Fn(usize) -> (f32, f32, usize)) -> Vec<f32> {
         let row = |&length: &usize| {
-            let (there, absent, length) = numbers(length);
-            (0..self.length).map(move |index| if index < length { there } else { absent })
+            let share = (length as f32).recip();
+            (0..self.length).map(move |index| if index < length { share } else { 0.0 })
         };
-        self.lengths.iter().flat_map(row).collect()
+        let shares: Vec<f32> = self.lengths.iter().flat_map(row).collect();
+        Tensor::from_slice(&[self.lengths.len(), 1, self.length], &shares)
     }
 }

@@ -5,6 +5,7 @@ use sqlx::{Sqlite, Transaction};
 use crate::{
     AliasName, Catalog, CatalogError, ModelKey, Sharing, TenantName, VersionName,
     models::{no_model, no_version},
+    rollouts::{AliasAct, Change, find, stands_for},
     row::count,
     tenants::{require_tenant, within},
 };
@@ -18,7 +19,8 @@ const ALIASES_MAX: u64 = 100;
 const SHARES_MAX: u64 = 1000;
 
 impl Catalog {
-    /// Points the alias at the version in one step, whether it is new or pointed elsewhere before.
+    /// Points the alias at the version in one step, whether it is new or pointed elsewhere before. What was tried
+    /// behind it is tried no more.
     ///
     /// # Errors
     ///
@@ -31,7 +33,7 @@ impl Catalog {
         version: &VersionName,
     ) -> Result<()> {
         let mut write = self.inner.store.write().await?;
-        move_alias(&mut write, key, alias, version).await?;
+        self.move_alias(&mut write, key, alias, version).await?;
         self.inner.step("alias: written")?;
         write.commit().await?;
         self.inner.step("alias: committed")
@@ -40,7 +42,9 @@ impl Catalog {
     /// Deletes an alias; the version it stood for stays.
     pub async fn delete_alias(&self, key: &ModelKey, alias: &AliasName) -> Result<()> {
         let mut write = self.inner.store.write().await?;
-        let deleted = sqlx::query(
+        let before = stands_for(&mut write, key, alias).await?;
+        // The alias and its rollout go with its name.
+        sqlx::query(
             "DELETE FROM model_names WHERE owner = ? AND model = ? AND name = ? AND kind = 'alias'",
         )
         .bind(key.owner.as_str())
@@ -48,9 +52,10 @@ impl Catalog {
         .bind(alias.as_str())
         .execute(&mut *write)
         .await?;
-        if deleted.rows_affected() == 0 {
-            return Err(CatalogError::not_found(format!("alias {alias} of model {key}")));
-        }
+        let act = AliasAct::Deleted;
+        let change =
+            Change { act, alias, version: None, before: Some(&before), candidate: None, why: "" };
+        self.note(&mut write, key, change).await?;
         Ok(write.commit().await?)
     }
 
@@ -81,27 +86,49 @@ impl Catalog {
         self.inner.step("sharing: written")?;
         Ok(write.commit().await?)
     }
+
+    /// Points the alias at the version within a transaction.
+    pub(crate) async fn move_alias(
+        &self,
+        write: &mut Write,
+        key: &ModelKey,
+        alias: &AliasName,
+        version: &VersionName,
+    ) -> Result<()> {
+        if name_kind(write, key, version.as_str()).await? != Some(Kind::Version) {
+            return Err(no_version(key, version));
+        }
+        match name_kind(write, key, alias.as_str()).await? {
+            Some(Kind::Alias) => {}
+            None => insert_alias_name(write, key, alias).await?,
+            Some(Kind::Version) => {
+                let what = format!("alias {alias} of model {key}");
+                let why = "the model has a version of that name; choose another name".to_owned();
+                return Err(CatalogError::Conflict { what, why });
+            }
+        }
+        let before = find(write, key, alias).await?;
+        point(write, key, alias, version).await?;
+        let (act, before) = (AliasAct::Set, before.as_ref());
+        let version = Some(version);
+        let change = Change { act, alias, version, before, candidate: None, why: "" };
+        self.note(write, key, change).await
+    }
 }
 
-/// Points the alias at the version within a transaction.
-pub(crate) async fn move_alias(
+/// Points the alias at the version, and ends what was tried behind it.
+pub(crate) async fn point(
     write: &mut Write,
     key: &ModelKey,
     alias: &AliasName,
     version: &VersionName,
 ) -> Result<()> {
-    if name_kind(write, key, version.as_str()).await? != Some(Kind::Version) {
-        return Err(no_version(key, version));
-    }
-    match name_kind(write, key, alias.as_str()).await? {
-        Some(Kind::Alias) => {}
-        None => insert_alias_name(write, key, alias).await?,
-        Some(Kind::Version) => {
-            let what = format!("alias {alias} of model {key}");
-            let why = "the model has a version of that name; choose another name".to_owned();
-            return Err(CatalogError::Conflict { what, why });
-        }
-    }
+    sqlx::query("DELETE FROM rollouts WHERE owner = ? AND model = ? AND alias = ?")
+        .bind(key.owner.as_str())
+        .bind(key.name.as_str())
+        .bind(alias.as_str())
+        .execute(&mut **write)
+        .await?;
     sqlx::query(
         "INSERT INTO aliases (owner, model, alias, version) VALUES (?, ?, ?, ?)
              ON CONFLICT (owner, model, alias) DO UPDATE SET version = excluded.version",

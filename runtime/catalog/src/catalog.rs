@@ -4,7 +4,7 @@ use std::{future::Future, path::Path, sync::Arc};
 
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::{CatalogError, Clock, SystemClock, store::Store};
+use crate::{AuditLimits, CatalogError, Clock, Meters, SystemClock, store::Store};
 
 /// How the catalog keeps house.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct CatalogConfig {
     pub unreferenced_blob_ttl_ms: i64,
     /// For how long an upload is kept that nobody continues.
     pub stale_upload_ttl_ms: i64,
+    /// How much of the audit log is kept.
+    pub audit: AuditLimits,
 }
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
@@ -21,7 +23,11 @@ impl Default for CatalogConfig {
     /// A day for blobs, so that a large model can be sent over a working day and published at its
     /// end; a day for uploads, so that one that broke off in the evening can go on in the morning.
     fn default() -> Self {
-        Self { unreferenced_blob_ttl_ms: 24 * HOUR_MS, stale_upload_ttl_ms: 24 * HOUR_MS }
+        Self {
+            unreferenced_blob_ttl_ms: 24 * HOUR_MS,
+            stale_upload_ttl_ms: 24 * HOUR_MS,
+            audit: AuditLimits::default(),
+        }
     }
 }
 
@@ -36,6 +42,9 @@ pub struct Catalog {
 
 pub(crate) struct Inner {
     pub(crate) store: Store,
+    pub(crate) meters: Meters,
+    /// Held while counters are moved into their hours.
+    pub(crate) flushing: Mutex<()>,
     pub(crate) config: CatalogConfig,
     clock: Arc<dyn Clock>,
     /// Held while a blob's file and its row are brought in line, so that a sweep never takes one
@@ -67,6 +76,9 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         let inner = Inner {
             store: Store::open(dir).await?,
+            // After the store, which has locked the folder.
+            meters: Meters::open(dir)?,
+            flushing: Mutex::new(()),
             config,
             clock,
             blob_locks: Locks::default(),
@@ -75,14 +87,19 @@ impl Catalog {
             probe: Default::default(),
         };
         let catalog = Self { inner: Arc::new(inner) };
+        catalog.recover_usage().await?;
         catalog.recover_uploads().await?;
         catalog.remove_half_blobs().await?;
         catalog.sweep().await?;
         Ok(catalog)
     }
 
-    /// Closes the database, after the write that is under way. Every later call fails.
+    /// Moves what was counted to its place and closes the database, after the write that is under way. Every later call
+    /// fails.
     pub async fn close(&self) {
+        if let Err(error) = self.flush_usage().await {
+            tracing::warn!(%error, "usage stays in its counters until the next start");
+        }
         self.inner.store.close().await;
     }
 

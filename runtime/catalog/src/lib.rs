@@ -10,6 +10,7 @@
 #![deny(unsafe_code)]
 
 mod aliases;
+mod audit;
 mod blobs;
 mod catalog;
 mod clock;
@@ -17,10 +18,13 @@ mod digest;
 mod error;
 mod keys;
 mod mapped;
+mod meters;
 mod models;
 mod names;
+mod policies;
 mod publish;
 mod records;
+mod rollouts;
 mod row;
 mod staging;
 mod store;
@@ -31,14 +35,18 @@ mod uploads;
 #[cfg(test)]
 mod tests;
 
+pub use audit::{AuditEntry, AuditLimits, AuditRecord};
 pub use catalog::{Catalog, CatalogConfig};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, SystemClock, utc, utc_ms};
 pub use digest::{Digest, DigestError};
 pub use error::CatalogError;
 pub use keys::{KeyInfo, Scope, ScopeError, key_id};
+pub use meters::{Meter, Meters, UsageBy, UsagePeriod, Used};
 pub use names::{AliasName, ModelKey, ModelName, NameError, TenantName, VersionName};
+pub use policies::{Policy, Serve};
 pub use records::{
     ModelRecord, NewVersion, PublishLimits, Published, Sharing, Swept, UploadLimits, Usage,
     VersionRecord,
 };
+pub use rollouts::{AliasAct, AliasChange, Rollout, RolloutId, Share};
 pub use uploads::{UploadId, UploadIdError};

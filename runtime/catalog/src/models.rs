@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::{QueryBuilder, Row, Sqlite, Transaction, sqlite::SqliteRow};
 
 use crate::{
-    Catalog, CatalogError, Digest, ModelKey, ModelRecord, Sharing, VersionName, VersionRecord,
+    Catalog, CatalogError, Digest, ModelKey, ModelRecord, Policy, Sharing, VersionName,
+    VersionRecord,
+    policies::policy,
+    rollouts::rollout,
     row::{digest, parsed},
 };
 
@@ -93,6 +96,16 @@ async fn load(read: &mut Read, wanted: Option<&ModelKey>) -> Result<Vec<ModelRec
             model.aliases.push(alias);
         }
     }
+    for row in rows(read, "SELECT * FROM rollouts", wanted, "alias").await? {
+        if let Some(model) = models.get_mut(&key(&row)?) {
+            model.rollouts.push(rollout(&row)?);
+        }
+    }
+    for row in rows(read, "SELECT * FROM policies", wanted, "model").await? {
+        if let Some(model) = models.get_mut(&key(&row)?) {
+            model.policy = policy(&row)?;
+        }
+    }
     Ok(models.into_values().collect())
 }
 
@@ -125,7 +138,9 @@ fn model(key: ModelKey, row: &SqliteRow) -> Result<ModelRecord> {
         }
     };
     let created_ms = row.try_get("created_ms")?;
-    Ok(ModelRecord { key, sharing, aliases: Vec::new(), versions: Vec::new(), created_ms })
+    let (aliases, rollouts, versions) = (Vec::new(), Vec::new(), Vec::new());
+    let policy = Policy::default();
+    Ok(ModelRecord { key, sharing, aliases, rollouts, policy, versions, created_ms })
 }
 
 /// The version without its blobs.

@@ -4,8 +4,9 @@ use sqlx::{Row, Sqlite, Transaction};
 
 use crate::{
     Catalog, CatalogError, Digest, ModelKey, NewVersion, Published, VersionName,
-    aliases::{move_alias, name_kind},
+    aliases::name_kind,
     models::{no_model, no_version},
+    policies::retain,
     row::{bytes, column, count, digest},
     tenants::{require_tenant, stored_bytes, within},
 };
@@ -22,7 +23,8 @@ impl Catalog {
     /// Publishes a version, wholly or not at all.
     ///
     /// Publishing the same digest under the same name again changes nothing about the version; the
-    /// aliases asked for are set all the same.
+    /// aliases asked for are set all the same. Older versions that the model's policy does not keep
+    /// go in the same step.
     ///
     /// # Errors
     ///
@@ -50,8 +52,9 @@ impl Catalog {
             }
         };
         for alias in &new.aliases {
-            move_alias(&mut write, &new.model, alias, &new.version).await?;
+            self.move_alias(&mut write, &new.model, alias, &new.version).await?;
         }
+        retain(&mut write, &new.model).await?;
         self.inner.step("publish: written")?;
         write.commit().await?;
         self.inner.step("publish: committed")?;
@@ -62,11 +65,12 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Conflict`] when an alias stands for it, and [`CatalogError::NotFound`].
+    /// [`CatalogError::Conflict`] when an alias stands for it or tries it, and [`CatalogError::NotFound`].
     pub async fn delete_version(&self, key: &ModelKey, version: &VersionName) -> Result<()> {
         let mut write = self.inner.store.write().await?;
         let alias: Option<String> = sqlx::query_scalar(
-            "SELECT alias FROM aliases WHERE owner = ? AND model = ? AND version = ?
+            "SELECT alias FROM aliases WHERE owner = ?1 AND model = ?2 AND version = ?3
+              UNION SELECT alias FROM rollouts WHERE owner = ?1 AND model = ?2 AND version = ?3
               ORDER BY alias LIMIT 1",
         )
         .bind(key.owner.as_str())
@@ -76,7 +80,9 @@ impl Catalog {
         .await?;
         if let Some(alias) = alias {
             let what = format!("version {version} of model {key}");
-            let why = format!("the alias {alias} stands for it; move or delete the alias first");
+            let why = format!(
+                "the alias {alias} stands for it, or tries it; move, delete or roll back the alias first"
+            );
             return Err(CatalogError::Conflict { what, why });
         }
         // The version and its references to blobs go with its name.

@@ -1,6 +1,6 @@
 //! What the catalog holds and is given, as plain data.
 
-use crate::{AliasName, Digest, ModelKey, TenantName, VersionName};
+use crate::{AliasName, Digest, ModelKey, Policy, Rollout, TenantName, VersionName};
 
 /// An immutable version of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub struct ModelRecord {
     pub sharing: Sharing,
     /// Its aliases in alphabetical order, each with the version it stands for.
     pub aliases: Vec<(AliasName, VersionName)>,
+    /// What is tried behind its aliases, at most one for each.
+    pub rollouts: Vec<Rollout>,
+    /// Which versions are served and kept.
+    pub policy: Policy,
     /// Its versions in the order they were published, the newest last.
     pub versions: Vec<VersionRecord>,
     /// When its first version was published, in milliseconds since 1970.
@@ -127,4 +131,6 @@ pub struct Swept {
     pub blobs: u64,
     /// Files that no row knows of, as a crash leaves them.
     pub files: u64,
+    /// Entries of the audit log that were too old or too many.
+    pub audit: u64,
 }

@@ -24,8 +24,8 @@ type Result<T> = std::result::Result<T, CatalogError>;
 
 impl Catalog {
     /// Removes uploads that nobody continued, blobs that no version refers to, both when they are
-    /// older than the lifetimes in [`CatalogConfig`](crate::CatalogConfig), and files that a
-    /// failure left behind.
+    /// older than the lifetimes in [`CatalogConfig`](crate::CatalogConfig), files that a
+    /// failure left behind, and what is beyond the bounds of the audit log.
     ///
     /// Runs beside everything else; call it now and then.
     pub async fn sweep(&self) -> Result<Swept> {
@@ -36,6 +36,7 @@ impl Catalog {
                 references: catalog.sweep_references().await?,
                 blobs: catalog.sweep_blobs().await?,
                 files: catalog.sweep_files().await?,
+                audit: catalog.sweep_audit().await?,
             })
         })
         .await

@@ -4,6 +4,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::{
     Catalog, CatalogError, TenantName, Usage,
+    meters::take_slot,
     row::{count, parsed},
 };
 
@@ -17,7 +18,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// [`CatalogError::Conflict`] when there is one of that name.
+    /// [`CatalogError::Conflict`] when there is one of that name, [`CatalogError::LimitExceeded`] for `tenants_max`.
     pub async fn create_tenant(&self, tenant: &TenantName) -> Result<()> {
         let made = sqlx::query(
             "INSERT INTO tenants (name, created_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
@@ -29,7 +30,10 @@ impl Catalog {
             let why = "a tenant of that name exists; choose another".to_owned();
             return Err(CatalogError::Conflict { what: format!("tenant {tenant}"), why });
         }
-        Ok(write.commit().await?)
+        let slot = take_slot(&mut write, tenant).await?;
+        write.commit().await?;
+        self.inner.meters.assign(tenant.clone(), slot);
+        Ok(())
     }
 
     /// The names of all tenants in alphabetical order.

@@ -1,9 +1,13 @@
 //! Tests of the whole crate, each on a real folder. Time is a number that tests set.
 
+mod audit;
 mod blobs;
 mod crash;
 mod keys;
+mod meters;
 mod models;
+mod policies;
+mod rollouts;
 mod sweep;
 mod uploads;
 
@@ -19,8 +23,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion, PublishLimits,
-    UploadLimits,
+    AuditLimits, Catalog, CatalogConfig, CatalogError, Clock, Digest, ModelKey, NewVersion,
+    PublishLimits, UploadLimits,
 };
 
 type Watch = Box<dyn FnMut(&'static str) -> Result<(), CatalogError> + Send>;
@@ -54,8 +58,11 @@ impl Clock for Hand {
     }
 }
 
-const CONFIG: CatalogConfig =
-    CatalogConfig { unreferenced_blob_ttl_ms: 1000, stale_upload_ttl_ms: 500 };
+const CONFIG: CatalogConfig = CatalogConfig {
+    unreferenced_blob_ttl_ms: 1000,
+    stale_upload_ttl_ms: 500,
+    audit: AuditLimits { ttl_ms: 10_000, entries_max: 3 },
+};
 const UPLOADS: UploadLimits =
     UploadLimits { stored_bytes_max: 1000, upload_bytes_max: 500, uploads_max: 3 };
 

@@ -15,14 +15,15 @@ use innkeeper_tensor::Signature;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use crate::DeployError;
 use crate::artefacts::Artefacts;
 use crate::bundle::{Bundle, BundleLimits, Device};
+use crate::endpoint::check_fits;
 use crate::facts::Facts;
 use crate::shared::Shared;
 use crate::stock::{Owner, Stock, blocking};
 use crate::turns::{Slot, Slots, Turn, Turns};
 use crate::warm_up::warm_up;
+use crate::{Compatibility, DeployError};
 
 /// How versions are deployed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +55,9 @@ impl DeployConfig {
 
 /// Deploys versions and changes what is deployed. A clone is the same.
 #[derive(Clone)]
-pub struct Deployer(Arc<Inner>);
+pub struct Deployer(pub(crate) Arc<Inner>);
 
-struct Inner {
+pub(crate) struct Inner {
     component: ComponentLimits,
     predictor: Predictor,
     stock: Arc<Stock>,
@@ -87,6 +88,8 @@ pub struct DeployRequest {
     pub version: VersionName,
     /// Aliases that will stand for it.
     pub aliases: Vec<AliasName>,
+    /// Whether it may break those who call by these aliases.
+    pub compatibility: Compatibility,
     /// Its bytes.
     pub source: Source,
 }
@@ -133,7 +136,7 @@ impl Deployer {
             networks: Shared::new(),
             memory: Shared::new(),
         });
-        Ok(Deployer(Arc::new(Inner {
+        let deployer = Deployer(Arc::new(Inner {
             component: config.component,
             predictor,
             stock,
@@ -141,7 +144,9 @@ impl Deployer {
             publishers: Slots::new(config.publishes_max),
             trying: Turns::new(),
             changing: Turns::new(),
-        })))
+        }));
+        deployer.guard();
+        Ok(deployer)
     }
 
     /// The way of a version, from bytes to a served endpoint. What is published already is not looked at again: the
@@ -150,7 +155,7 @@ impl Deployer {
     /// # Errors
     /// See [`DeployError`]. Whatever happens, and whenever the process dies, the version is there whole or not at all.
     pub async fn deploy(&self, request: DeployRequest) -> Result<Deployed, DeployError> {
-        let DeployRequest { tenant, model, version, aliases, source } = request;
+        let DeployRequest { tenant, model, version, aliases, compatibility, source } = request;
         let _slot = self.slot(&tenant)?;
         let limits = self.predictor().limits(&tenant);
         let key = ModelKey::new(tenant, model);
@@ -166,6 +171,7 @@ impl Deployer {
                 let program = self.compile(&key, &bundle).await?;
                 let assets = self.assets(&key, &bundle).await?;
                 let signature = self.warm_up(&key, program, assets, &bundle, &limits).await?;
+                check_fits(&bundle.manifest, &signature)?;
                 Facts::new(&signature).to_text()
             }
         };
@@ -173,7 +179,8 @@ impl Deployer {
 
         self.store(&key, &bundle, &limits).await?;
         let new = new_version(&key, version, aliases, &bundle, facts, &limits)?;
-        let (record, outcome) = self.publish_and_install(new).await?;
+        let (record, outcome) =
+            self.publish_and_install(new, compatibility, signature.clone()).await?;
         Ok(Deployed { record, signature, outcome })
     }
 
@@ -313,9 +320,18 @@ impl Deployer {
     async fn publish_and_install(
         &self,
         new: NewVersion,
+        compatibility: Compatibility,
+        signature: Signature,
     ) -> Result<(VersionRecord, Published), DeployError> {
         let key = new.model.clone();
-        self.change(&key, |catalog, key| async move {
+        self.change(&key, move |catalog, key| async move {
+            match catalog.model(&key).await {
+                Ok(model) => {
+                    compatibility.require_new(&model, &new.aliases, &new.version, &signature)?;
+                }
+                Err(CatalogError::NotFound { .. }) => {}
+                Err(error) => return Err(DeployError::from(error)),
+            }
             let outcome = catalog.publish(&new).await?;
             Ok((catalog.version(&key, &new.version).await?, outcome))
         })

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use innkeeper_catalog::{ModelKey, ModelRecord, VersionName, VersionRecord};
-use innkeeper_predict::{Deployment, DeploymentParts, Endpoint};
+use innkeeper_predict::{Bounds, Deployment, DeploymentParts, Endpoint, Traffic};
+use innkeeper_tensor::{Signature, SignatureError};
 
 use crate::bundle::Manifest;
 use crate::facts::Facts;
@@ -42,7 +43,7 @@ impl Deployer {
         Ok(restored)
     }
 
-    /// The endpoint of a model. Versions that are served already stay as they are, with everything that is warm; those
+    /// The endpoint of a model, with the versions that its policy serves. Those that are served already stay as they are, with everything that is warm; those
     /// that cannot be read are left out and named.
     pub(crate) fn endpoint(
         &self,
@@ -51,15 +52,26 @@ impl Deployer {
     ) -> (Endpoint, Vec<(VersionName, String)>) {
         let mut versions = Vec::with_capacity(record.versions.len());
         let mut failed = Vec::new();
-        for version in &record.versions {
+        let wanted = record.versions.iter().zip(record.served());
+        for version in wanted.filter(|(_, wanted)| *wanted).map(|(version, _)| version) {
             let served = present.and_then(|present| served(present, version));
             match served.map_or_else(|| self.deployment(version), Ok) {
                 Ok(deployment) => versions.push(deployment),
                 Err(why) => failed.push((version.version.clone(), why)),
             }
         }
+        let rollouts = record.rollouts.iter().map(|rollout| {
+            let present = present.and_then(|present| present.rollout(&rollout.alias));
+            let bounds = serde_json::from_str(&rollout.bounds).unwrap_or_else(|error| {
+                let (model, alias) = (&record.key, &rollout.alias);
+                tracing::error!(%model, %alias, %error, "a rollout's bounds cannot be read; the defaults hold");
+                Bounds::default()
+            });
+            Arc::new(Traffic::new(rollout.clone(), bounds, present.map(Arc::as_ref)))
+        });
         let (key, sharing) = (record.key.clone(), record.sharing.clone());
-        (Endpoint { key, sharing, aliases: record.aliases.clone(), versions }, failed)
+        let (aliases, rollouts) = (record.aliases.clone(), rollouts.collect());
+        (Endpoint { key, sharing, aliases, rollouts, versions }, failed)
     }
 
     fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {
@@ -67,6 +79,7 @@ impl Deployer {
             Manifest::parse(record.manifest.as_bytes()).map_err(|error| error.to_string())?;
         self.require_device(manifest.device).map_err(|error| error.to_string())?;
         let signature = Facts::signature(&record.facts)?;
+        check_fits(&manifest, &signature).map_err(|error| error.to_string())?;
         let owner = self.owner(&record.model.owner);
         Ok(Deployment::new(DeploymentParts {
             model: record.model.clone(),
@@ -75,11 +88,19 @@ impl Deployer {
             signature,
             isolation: manifest.isolation,
             limits: manifest.limits.clone(),
+            batching: manifest.batching.clone(),
             description: manifest.description.clone(),
             created_ms: record.created_ms,
             loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), owner, &manifest)),
         }))
     }
+}
+
+/// Whether what the manifest wishes can be done with a model of this signature.
+pub(crate) fn check_fits(manifest: &Manifest, signature: &Signature) -> Result<(), SignatureError> {
+    let batching = manifest.batching.as_ref();
+    let checked = batching.map_or(Ok(()), |batching| batching.check_signature(signature));
+    checked.map_err(|error| SignatureError(error.to_string()))
 }
 
 /// The deployment of exactly this version, if it is served.

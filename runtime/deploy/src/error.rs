@@ -9,6 +9,7 @@ use innkeeper_sandbox::{CompileError, GuestError, NetworkError, Rejected};
 use innkeeper_tensor::{Mismatch, SignatureError};
 
 use crate::bundle::{BundleError, Device};
+use crate::{Breaks, Difference};
 
 /// Why a version is not served, or a change to a model was not made.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,9 @@ pub enum DeployError {
     /// The model's first answer does not fit its own signature.
     #[error("the model does not keep to its signature: given inputs of zeros, {0}")]
     BadAnswer(Mismatch),
+    /// Those who call by an alias could not go on calling as they do.
+    #[error("{}", breaks(.0))]
+    Breaks(Box<Breaks>),
     /// The tenant publishes too much at once.
     #[error("{limit} versions of tenant {tenant} are being published; retry when one is done")]
     Busy {
@@ -160,6 +164,7 @@ impl DeployError {
         match self {
             DeployError::Bundle(_)
             | DeployError::Conflict { .. }
+            | DeployError::Breaks(_)
             | DeployError::Device { .. }
             | DeployError::Rejected(_)
             | DeployError::World(_)
@@ -182,6 +187,18 @@ impl DeployError {
             DeployError::Host(_) => Fault::Host,
         }
     }
+}
+
+fn breaks(breaks: &Breaks) -> String {
+    let Breaks { model, alias, from, to, differences } = breaks;
+    let told: Vec<String> = differences
+        .iter()
+        .map(|Difference { kind, name, problem, .. }| format!("{kind} {name:?} {problem}"))
+        .collect();
+    format!(
+        "version {to} of model {model} breaks those who call by the alias {alias}, which stands for {from}: {}; force it if they know",
+        told.join(", ")
+    )
 }
 
 fn catalog_fault(error: &CatalogError) -> Fault {

@@ -7,9 +7,11 @@
 #![forbid(unsafe_code)]
 
 mod artefacts;
+mod compatibility;
 mod deployer;
 mod endpoint;
 mod manage;
+mod rollouts;
 mod stock;
 mod warm_up;
 
@@ -19,9 +21,11 @@ mod facts;
 mod shared;
 mod turns;
 
+pub use compatibility::{Breaks, Compatibility, Difference};
 pub use deployer::{DeployConfig, DeployRequest, Deployed, Deployer, Source};
 pub use endpoint::Restored;
 pub use error::{DeployError, Stage};
+pub use rollouts::RolloutRequest;
 
 #[cfg(test)]
 mod tests;

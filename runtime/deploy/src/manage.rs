@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 
 use innkeeper_catalog::{
-    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Sharing, TenantName, VersionName,
+    AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Policy, Sharing, TenantName,
+    VersionName,
 };
 
 use crate::bundle::Manifest;
 use crate::stock::blocking;
-use crate::{DeployError, Deployer};
+use crate::{Compatibility, DeployError, Deployer};
 
 impl Deployer {
     /// Deletes a version. Predictions that run on it end as they would have.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] while an alias stands for it.
+    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] while an alias stands for it or tries it.
     pub async fn delete_version(
         &self,
         key: &ModelKey,
@@ -33,21 +34,24 @@ impl Deployer {
         self.change(key, |catalog, key| async move { catalog.delete_model(&key).await }).await
     }
 
-    /// Lets an alias stand for a version, in one step for whoever calls by the alias.
+    /// Lets an alias stand for a version, in one step for whoever calls by the alias. What is tried behind it is tried
+    /// no more.
     ///
     /// # Errors
-    /// [`CatalogError::NotFound`], and [`CatalogError::Conflict`] when a version has that name.
+    /// [`CatalogError::NotFound`], [`CatalogError::Conflict`] when a version has that name, and
+    /// [`DeployError::Breaks`].
     pub async fn set_alias(
         &self,
         key: &ModelKey,
         alias: &AliasName,
         version: &VersionName,
+        compatibility: Compatibility,
     ) -> Result<(), DeployError> {
         let (alias, version) = (alias.clone(), version.clone());
-        self.change(
-            key,
-            |catalog, key| async move { catalog.set_alias(&key, &alias, &version).await },
-        )
+        self.change(key, move |catalog, key| async move {
+            compatibility.require(&catalog, &key, &alias, &version).await?;
+            Ok::<_, DeployError>(catalog.set_alias(&key, &alias, &version).await?)
+        })
         .await
     }
 
@@ -71,22 +75,33 @@ impl Deployer {
             .await
     }
 
+    /// Sets which versions of a model are served and kept; gives back how many were removed.
+    ///
+    /// # Errors
+    /// [`CatalogError::NotFound`], [`CatalogError::LimitExceeded`].
+    pub async fn set_policy(&self, key: &ModelKey, policy: &Policy) -> Result<u64, DeployError> {
+        let policy = policy.clone();
+        self.change(key, |catalog, key| async move { catalog.set_policy(&key, &policy).await })
+            .await
+    }
+
     /// One change of a model: in the catalog, then in what is served. It goes on to the end when the caller goes away,
     /// since a change that is in the catalog alone would come up at the next start.
-    pub(crate) async fn change<T, F>(
+    pub(crate) async fn change<T, E, F>(
         &self,
         key: &ModelKey,
         change: impl FnOnce(Catalog, ModelKey) -> F,
     ) -> Result<T, DeployError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, CatalogError>> + Send + 'static,
+        E: Into<DeployError> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let (this, key) = (self.clone(), key.clone());
         let change = change(self.stock().catalog.clone(), key.clone());
         let whole = async move {
             let _turn = this.changing().take(key.clone()).await;
-            let changed = change.await?;
+            let changed = change.await.map_err(Into::into)?;
             this.install(&key).await?;
             Ok(changed)
         };

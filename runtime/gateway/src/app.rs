@@ -7,19 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{Request, StatusCode, Version};
 use innkeeper_catalog::Catalog;
 use innkeeper_deploy::Deployer;
 use innkeeper_predict::{Endpoint, Predictor};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::body::{self, Budget};
 use crate::coding::INLINE_BYTES_MAX;
 use crate::error::Failure;
 use crate::gate::{Caller, Gate};
-use crate::journal::{Entry, Ids, X_REQUEST_ID};
+use crate::grpc::Reflection;
+use crate::journal::{Entry, Ids, X_INNKEEPER_VERSION, X_REQUEST_ID};
 use crate::reply::{Reply, json, json_as};
 use crate::route::{Route, Target, resolve, style};
+use crate::serve::Phase;
 use crate::{GatewayConfig, interface, manage, query, v2};
 
 /// Everything that a handler needs.
@@ -31,6 +34,8 @@ pub(crate) struct App {
     pub(crate) gate: Gate,
     pub(crate) budget: Budget,
     pub(crate) draining: AtomicBool,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) reflection: Reflection,
     pub(crate) ids: Ids,
 }
 
@@ -42,21 +47,36 @@ impl App {
     ) -> Result<Reply, Infallible> {
         let (parts, mut body) = request.into_parts();
         let mut entry = Entry::new(self.ids.of(&parts.headers), parts.method.clone());
-        let mut reply = match self.handle(&parts, &mut body, &mut entry).await {
+        let cors = &self.config.cors;
+        // A browser asks without a key whether it may ask with one.
+        let answer = match cors.preflight(&parts) {
+            Some(reply) => Ok(reply),
+            None => self.handle(&parts, &mut body, &mut entry).await,
+        };
+        let mut reply = match answer {
             Ok(reply) => reply,
             Err(failure) => {
                 entry.failed(&failure);
                 failure.reply(style(parts.uri.path()))
             }
         };
+        cors.allow(&parts.headers, reply.headers_mut());
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
+        if let Some(version) = entry.version() {
+            reply.headers_mut().insert(X_INNKEEPER_VERSION, version);
+        }
+        entry.answered(reply.status());
+        if parts.version == Version::HTTP_2 {
+            // Each request is a stream of its own there, and ends for itself.
+            reply.headers_mut().remove(CONNECTION);
+            return Ok(reply);
+        }
         // With some of the body unread the connection would end without a word, and the next request on it be lost.
         let ends = reply.headers().contains_key(CONNECTION)
             || !body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
         if ends || self.draining.load(Ordering::Relaxed) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        entry.answered(reply.status());
         Ok(reply)
     }
 
@@ -66,13 +86,16 @@ impl App {
         body: &mut Incoming,
         entry: &mut Entry,
     ) -> Result<Reply, Failure> {
+        if parts.headers.len() > self.config.headers_max {
+            return Err(Failure::too_many_headers(self.config.headers_max));
+        }
         let route = resolve(&parts.method, parts.uri.path());
         if let Ok(open) = &route
             && open.is_open()
         {
             return Ok(self.health(open));
         }
-        let caller = self.gate.admit(&parts.headers)?;
+        let caller = self.gate.admit(&parts.headers, &parts.uri).await?;
         entry.tenant = Some(caller.tenant.clone());
         let route = route?;
         let at = Exchange { app: self, caller: &caller, parts };
@@ -93,8 +116,13 @@ impl App {
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }
-            _ => manage::handle(at, route, body).await,
+            _ => manage::handle(at, route, body, entry).await,
         }
+    }
+
+    /// Whether predictions are taken.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && !self.predictor.is_draining()
     }
 
     fn health(&self, route: &Route<'_>) -> Reply {
@@ -109,7 +137,7 @@ impl App {
         if matches!(route, Route::Live { .. }) {
             return json(&Live { live: true });
         }
-        let ready = !self.draining.load(Ordering::Relaxed) && !self.predictor.is_draining();
+        let ready = self.is_ready();
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         json_as(status, &Ready { ready })
     }

@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Failure;
 
+/// The name of the limit on bodies, for error texts.
+pub(crate) const BODY_BYTES_MAX: &str = "body_bytes_max";
 /// Bodies up to this size are not counted: a connection costs as much.
 const UNCOUNTED_BYTES_MAX: usize = 64 << 10;
 /// What is left of a body that nobody wanted is read up to this size, so that its connection can go on.
@@ -63,6 +65,11 @@ impl Budget {
         Budget { all, own_units: units / TENANT_PART, own: Mutex::default() }
     }
 
+    /// A share for what needs no tenant, which is never more than counts for nothing.
+    pub(crate) fn nobodys(&self) -> Share {
+        Share { all: Arc::clone(&self.all), own: Arc::new(Semaphore::new(0)) }
+    }
+
     /// The share of one tenant.
     pub(crate) fn of(&self, tenant: &TenantName) -> Share {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +101,7 @@ impl Share {
 
 impl Held {
     /// A body that counts for nothing yet.
-    fn uncounted(bytes: Bytes, share: &Share) -> Held {
+    pub(crate) fn uncounted(bytes: Bytes, share: &Share) -> Held {
         Held { bytes, room: None, share: share.clone() }
     }
 
@@ -136,7 +143,12 @@ pub(crate) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(crate) fn new(incoming: &'a mut Incoming, idle_ms: u64) -> Parts<'a> {
-        Parts { incoming, idle: Duration::from_millis(idle_ms) }
+        Parts::waiting(incoming, Duration::from_millis(idle_ms))
+    }
+
+    /// Parts that may each take so long to come.
+    pub(crate) fn waiting(incoming: &'a mut Incoming, idle: Duration) -> Parts<'a> {
+        Parts { incoming, idle }
     }
 
     /// How long the body is, if that was said.

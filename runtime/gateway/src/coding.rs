@@ -20,13 +20,15 @@ const COMPRESSED_BYTES_MIN: usize = 1 << 10;
 pub(crate) const INLINE_BYTES_MAX: usize = 256 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
+pub(crate) enum Coding {
+    /// RFC 1952.
     Gzip,
+    /// RFC 1950, as HTTP means it.
     Deflate,
 }
 
 impl Coding {
-    fn named(name: &str) -> Option<Coding> {
+    pub(crate) fn named(name: &str) -> Option<Coding> {
         let codings = [Coding::Gzip, Coding::Deflate];
         codings.into_iter().find(|coding| coding.name().eq_ignore_ascii_case(name))
     }
@@ -48,11 +50,26 @@ const PACKED_AT_BEST: u64 = 1_032;
 /// 415 for another coding, 400 for broken data, 413 when it comes to more than `bytes_max`, which `limit` names.
 pub(crate) async fn inflate(
     headers: &HeaderMap,
+    held: Held,
+    limit: &'static str,
+    bytes_max: u64,
+) -> Result<Held, Failure> {
+    match content_coding(headers)? {
+        Some(coding) => unpack(coding, held, limit, bytes_max).await,
+        None => Ok(held),
+    }
+}
+
+/// Undoes a coding.
+///
+/// # Errors
+/// 400 for broken data, 413 when it comes to more than `bytes_max`, which `limit` names.
+pub(crate) async fn unpack(
+    coding: Coding,
     mut held: Held,
     limit: &'static str,
     bytes_max: u64,
 ) -> Result<Held, Failure> {
-    let Some(coding) = content_coding(headers)? else { return Ok(held) };
     // What may come is covered before it comes.
     let most = (held.bytes.len() as u64).saturating_mul(PACKED_AT_BEST).min(bytes_max);
     held.cover(usize::try_from(most).unwrap_or(usize::MAX))?;

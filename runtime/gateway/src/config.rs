@@ -2,6 +2,8 @@
 
 use innkeeper_catalog::TenantName;
 
+use crate::{Cors, TokenIssuer};
+
 /// How the gateway serves. Limits of a tenant are not here but in [`innkeeper_predict::Limits`].
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -20,6 +22,8 @@ pub struct GatewayConfig {
     pub headers_max: usize,
     /// Bytes of a request's line and headers together. More are answered with a 431.
     pub header_bytes_max: usize,
+    /// Requests that one HTTP/2 connection may have open at once.
+    pub http2_streams_max: u32,
     /// Bytes of all request bodies that are held at once, over all tenants.
     pub bodies_bytes_max: u64,
     /// Bytes of a bundle, which is held in memory whole. Larger assets go up on their own, through `/api/v1/uploads`.
@@ -31,6 +35,10 @@ pub struct GatewayConfig {
     pub drain_idle_ms: u64,
     /// Milliseconds after the signal to stop for requests that run to come to their end.
     pub drain_ms: u64,
+    /// Whose tokens are taken beside keys.
+    pub tokens: Option<TokenIssuer>,
+    /// Which other sites' pages may call from a browser.
+    pub cors: Cors,
     /// With it, no request needs a key and each is this tenant's, with every scope. Meant for a server that only this
     /// machine can reach; requests that a browser sends for another site are refused.
     pub dev_tenant: Option<TenantName>,
@@ -46,11 +54,14 @@ impl Default for GatewayConfig {
             body_idle_ms: 30_000,
             headers_max: 100,
             header_bytes_max: 32 << 10,
+            http2_streams_max: 128,
             bodies_bytes_max: 2 << 30,
             bundle_bytes_max: 512 << 20,
             uploads_max: 32,
             drain_idle_ms: 250,
             drain_ms: 30_000,
+            tokens: None,
+            cors: Cors::default(),
             dev_tenant: None,
         }
     }

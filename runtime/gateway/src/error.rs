@@ -9,6 +9,8 @@ use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
 use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
 use serde::Serialize;
+use serde_json::Value;
+use tonic::Code;
 
 use crate::reply::{Reply, json_as};
 use crate::v2::Bad;
@@ -28,6 +30,8 @@ pub(crate) struct Failure {
     /// What only the log is told.
     pub(crate) inside: Option<String>,
     extra: Option<Box<(HeaderName, HeaderValue)>>,
+    /// More about it, for programs: in the management API's body only.
+    details: Option<Box<Value>>,
     closes: bool,
 }
 
@@ -47,7 +51,8 @@ impl Failure {
         code: &'static str,
         message: impl Into<String>,
     ) -> Failure {
-        Failure { status, code, message: message.into(), inside: None, extra: None, closes: false }
+        let (inside, extra, details) = (None, None, None);
+        Failure { status, code, message: message.into(), inside, extra, details, closes: false }
     }
 
     /// 400.
@@ -105,6 +110,12 @@ impl Failure {
             .closing()
     }
 
+    /// 431.
+    pub(crate) fn too_many_headers(max: usize) -> Failure {
+        let message = format!("the request has more than headers_max of {max} headers");
+        Failure::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers", message)
+    }
+
     /// 500, whose reason is for the log alone.
     pub(crate) fn internal(inside: impl Display) -> Failure {
         let mut failure = Failure::new(
@@ -119,6 +130,28 @@ impl Failure {
     /// 503, to be tried again.
     pub(crate) fn busy(message: impl Into<String>) -> Failure {
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).retry_after_ms(1_000)
+    }
+
+    /// The same as a code of gRPC.
+    pub(crate) fn grpc_code(&self) -> Code {
+        match self.status.as_u16() {
+            _ if self.code == "cancelled" => Code::Cancelled,
+            400 | 415 | 422 => Code::InvalidArgument,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::NotFound,
+            405 | 501 => Code::Unimplemented,
+            409 => Code::AlreadyExists,
+            408 | 503 => Code::Unavailable,
+            413 | 429 | 431 | 507 => Code::ResourceExhausted,
+            504 => Code::DeadlineExceeded,
+            _ => Code::Internal,
+        }
+    }
+
+    /// A header that goes with the answer.
+    pub(crate) fn extra(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.extra.as_deref()
     }
 
     pub(crate) fn closing(mut self) -> Failure {
@@ -142,9 +175,14 @@ impl Failure {
             error: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             code: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            details: Option<&'a Value>,
         }
-        let code = (style == Style::Manage).then_some(self.code);
-        let mut reply = json_as(self.status, &Body { error: &self.message, code });
+        let (code, details) = match style {
+            Style::Protocol => (None, None),
+            Style::Manage => (Some(self.code), self.details.as_deref()),
+        };
+        let mut reply = json_as(self.status, &Body { error: &self.message, code, details });
         if let Some((name, value)) = self.extra.as_deref() {
             reply.headers_mut().insert(name, value.clone());
         }
@@ -174,6 +212,9 @@ impl From<PredictError> for Failure {
         match &error {
             PredictError::NotFound(_) => say(S::NOT_FOUND, "not_found"),
             PredictError::Mismatch(_) => say(S::UNPROCESSABLE_ENTITY, "mismatch"),
+            PredictError::TooManyRows { .. } => say(S::UNPROCESSABLE_ENTITY, "mismatch"),
+            PredictError::Parameter { .. } => say(S::BAD_REQUEST, "bad_request"),
+            PredictError::Timeout { .. } => say(S::GATEWAY_TIMEOUT, "timeout"),
             PredictError::Rate { retry_after_ms, .. } => {
                 say(S::TOO_MANY_REQUESTS, "rate_limited").retry_after_ms(*retry_after_ms)
             }
@@ -274,6 +315,10 @@ impl From<DeployError> for Failure {
             }
             DeployError::Bundle(_) => say(S::BAD_REQUEST, "bad_bundle"),
             DeployError::Conflict { .. } => say(S::CONFLICT, "conflict"),
+            DeployError::Breaks(ref breaks) => {
+                let details = Some(Box::new(crate::manage::differences(breaks)));
+                Failure { details, ..say(S::CONFLICT, "breaks_callers") }
+            }
             DeployError::Device { .. } => say(S::UNPROCESSABLE_ENTITY, "no_device"),
             DeployError::Rejected(_) | DeployError::World(_) => {
                 say(S::UNPROCESSABLE_ENTITY, "component_rejected")
@@ -312,6 +357,19 @@ mod tests {
     #[test]
     fn the_table() {
         let twice = || Mismatch::Twice { kind: "input", name: "A".into() };
+        let grpc = |failure: Failure| failure.grpc_code();
+        assert_eq!(grpc(Failure::unauthorized("x")), Code::Unauthenticated);
+        assert_eq!(grpc(Failure::missing_scope(Scope::Admin)), Code::PermissionDenied);
+        assert_eq!(grpc(Failure::no_tenant()), Code::NotFound);
+        assert_eq!(grpc(Failure::too_large("x", 1)), Code::ResourceExhausted);
+        assert_eq!(grpc(Failure::internal("x")), Code::Internal);
+        assert_eq!(grpc(PredictError::Mismatch(twice()).into()), Code::InvalidArgument);
+        assert_eq!(grpc(PredictError::Draining.into()), Code::Unavailable);
+        assert_eq!(
+            grpc(PredictError::QueueFull { limit: 1, in_flight: 1 }.into()),
+            Code::ResourceExhausted
+        );
+        assert_eq!(grpc(PredictError::Guest(GuestError::Cancelled).into()), Code::Cancelled);
         check(Bad::new("x"), 400, "bad_request");
         check(PredictError::Mismatch(twice()), 422, "mismatch");
         check(PredictError::BadAnswer(twice()), 500, "model_error");
@@ -319,12 +377,19 @@ mod tests {
         check(PredictError::Guest(GuestError::Trap("x".into())), 500, "plugin_trap");
         check(PredictError::Guest(limit("handles_max")), 500, "model_limit");
         let deadline = GuestError::Deadline { limit: "deadline_ms_max", max: 1 };
-        check(PredictError::Guest(deadline), 504, "deadline");
+        assert_eq!(
+            check(PredictError::Guest(deadline), 504, "deadline").grpc_code(),
+            Code::DeadlineExceeded
+        );
         check(PredictError::Guest(GuestError::Failed("x".into())), 500, "model_error");
         check(PredictError::Guest(GuestError::Refused("x".into())), 422, "refused");
         check(PredictError::Guest(GuestError::Busy), 503, "busy");
         check(PredictError::Guest(GuestError::Host("x".into())), 500, "internal");
         check(PredictError::Draining, 503, "draining");
+        check(PredictError::TooManyRows { rows: 9, max: 8 }, 422, "mismatch");
+        let problem = "x".to_owned();
+        check(PredictError::Parameter { name: "priority", problem }, 400, "bad_request");
+        check(PredictError::Timeout { timeout_us: 1 }, 504, "timeout");
         check(PredictError::Rate { limit: 1, retry_after_ms: 1 }, 429, "rate_limited");
         check(CatalogError::DiskFull, 507, "disk_full");
         let limit = |limit| CatalogError::LimitExceeded { limit, max: 1, got: 2 };

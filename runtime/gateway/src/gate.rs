@@ -1,20 +1,27 @@
 //! The one gate: who a caller is, and what its key allows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN};
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, Uri};
 use innkeeper_catalog::{Catalog, CatalogError, KeyInfo, Scope, TenantName, key_id};
 
 use crate::error::Failure;
+use crate::jwt::{TokenIssuer, Tokens};
+
+/// What every key begins with.
+const KEY_PREFIX: &str = "ink_";
 
 /// Everybody who may come in.
 pub(crate) struct Gate {
     keys: ArcSwap<HashMap<String, (KeyInfo, Arc<Caller>)>>,
+    /// Whoever has a key or a token of a tenant that is not here has one of a tenant that is gone.
+    tenants: ArcSwap<HashSet<TenantName>>,
     developer: Option<Arc<Caller>>,
+    tokens: Option<Tokens>,
     /// Held while keys are read and put in force, so that an older list never takes the place of a newer.
     refreshing: tokio::sync::Mutex<()>,
 }
@@ -53,15 +60,23 @@ impl Caller {
 }
 
 impl Gate {
-    pub(crate) fn new(dev_tenant: Option<TenantName>) -> Gate {
+    pub(crate) fn new(dev_tenant: Option<TenantName>, issuer: Option<TokenIssuer>) -> Gate {
         let scopes = vec![Scope::Predict, Scope::Publish, Scope::Admin];
         let developer = dev_tenant.map(|tenant| Arc::new(Caller { tenant, scopes, key_id: None }));
-        Gate { keys: ArcSwap::default(), developer, refreshing: tokio::sync::Mutex::default() }
+        Gate {
+            keys: ArcSwap::default(),
+            tenants: ArcSwap::default(),
+            developer,
+            tokens: issuer.map(Tokens::new),
+            refreshing: tokio::sync::Mutex::default(),
+        }
     }
 
-    /// Takes every key from the catalog. To be called whenever one was made or revoked.
+    /// Takes every tenant and key from the catalog. To be called whenever one was made or revoked.
     pub(crate) async fn refresh(&self, catalog: &Catalog) -> Result<(), CatalogError> {
         let _one_at_a_time = self.refreshing.lock().await;
+        let tenants = catalog.list_tenants().await?;
+        self.tenants.store(Arc::new(tenants.into_iter().collect()));
         let keys = catalog.keys().await?.into_iter().map(|key| {
             let (tenant, scopes) = (key.tenant.clone(), key.scopes.clone());
             let caller = Arc::new(Caller { tenant, scopes, key_id: Some(key.id.clone()) });
@@ -74,17 +89,38 @@ impl Gate {
     /// Lets the caller in.
     ///
     /// # Errors
-    /// 401 without a valid key; the text does not say what is wrong with it. 403 for another site's page in a browser,
+    /// 401 without a valid key or token; the text does not say what is wrong with it. 403 for another site's page in a browser,
     /// where no keys are asked for.
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Failure> {
+    pub(crate) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<Arc<Caller>, Failure> {
         if let Some(developer) = &self.developer {
-            check_local(headers)?;
+            check_local(headers, uri)?;
             return Ok(Arc::clone(developer));
         }
         let secret = headers.get(AUTHORIZATION).and_then(bearer).ok_or_else(|| {
             Failure::unauthorized("send a key: \"Authorization: Bearer ink_...\"")
         })?;
-        self.find(secret, now_ms()).ok_or_else(|| Failure::unauthorized("this key is not valid"))
+        match &self.tokens {
+            Some(tokens) if !secret.starts_with(KEY_PREFIX) => self.check(tokens, secret).await,
+            _ => self
+                .find(secret, now_ms())
+                .ok_or_else(|| Failure::unauthorized("this key is not valid")),
+        }
+    }
+
+    async fn check(&self, tokens: &Tokens, token: &str) -> Result<Arc<Caller>, Failure> {
+        let caller = tokens.caller(token).await.map_err(|why| {
+            tracing::debug!(%why, "a token is refused");
+            Failure::unauthorized("this token is not valid")
+        })?;
+        if self.tenants.load().contains(&caller.tenant) {
+            return Ok(Arc::new(caller));
+        }
+        tracing::debug!(tenant = %caller.tenant, "a token is for a tenant that is not here");
+        Err(Failure::unauthorized("this token is not valid"))
     }
 
     fn find(&self, secret: &str, now_ms: i64) -> Option<Arc<Caller>> {
@@ -107,13 +143,15 @@ fn now_ms() -> i64 {
 
 /// A page of another site must not reach a server without keys, neither directly nor by a name that it lets point at
 /// this machine: what a browser sends for it carries that site's name.
-fn check_local(headers: &HeaderMap) -> Result<(), Failure> {
+fn check_local(headers: &HeaderMap, uri: &Uri) -> Result<(), Failure> {
     let host = headers.get(HOST).map(|host| host.to_str().is_ok_and(is_local));
+    // HTTP/2 has the host there.
+    let authority = uri.authority().map(|authority| is_local(authority.as_str()));
     let origin = headers.get(ORIGIN).map(|origin| {
         let origin = origin.to_str().unwrap_or("");
         origin.split_once("://").is_some_and(|(_, host)| is_local(host))
     });
-    if host.unwrap_or(true) && origin.unwrap_or(true) {
+    if host.unwrap_or(true) && authority.unwrap_or(true) && origin.unwrap_or(true) {
         return Ok(());
     }
     Err(Failure::new(
@@ -133,7 +171,14 @@ fn is_local(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    /// Who is admitted, which takes no time where no token is checked.
+    fn now<T>(admitted: impl Future<Output = T>) -> T {
+        admitted.now_or_never().unwrap()
+    }
 
     #[test]
     fn only_this_machine_by_its_own_names() {
@@ -158,10 +203,10 @@ mod tests {
 
     #[test]
     fn another_sites_page_is_refused_in_development() {
-        let gate = Gate::new(Some("dev".parse().unwrap()));
+        let gate = Gate::new(Some("dev".parse().unwrap()), None);
         let admit = |pairs: &[(hyper::header::HeaderName, &'static str)]| {
             let pairs = pairs.iter().map(|(k, v)| (k.clone(), HeaderValue::from_static(v)));
-            gate.admit(&pairs.collect())
+            now(gate.admit(&pairs.collect(), &Uri::from_static("/v2")))
                 .map(|caller| caller.tenant.to_string())
                 .map_err(|f| f.status.as_u16())
         };
@@ -174,16 +219,20 @@ mod tests {
         assert_eq!(admit(&[(HOST, "evil.example")]), Err(403));
         assert_eq!(admit(&[(HOST, "localhost"), (ORIGIN, "https://evil.example")]), Err(403));
         assert_eq!(admit(&[(HOST, "localhost"), (ORIGIN, "null")]), Err(403));
+        let over_http2 = |uri| now(gate.admit(&HeaderMap::new(), &Uri::from_static(uri))).is_ok();
+        assert!(over_http2("https://localhost:8000/v2"));
+        assert!(!over_http2("https://evil.example/v2"));
     }
 
     #[test]
     fn without_a_key_nobody_comes_in() {
-        let gate = Gate::new(None);
+        let gate = Gate::new(None, None);
         for value in
             [None, Some("Bearer"), Some("Bearer ink_00000000_x"), Some("Basic eDp5"), Some("ink_1")]
         {
             let headers = value.map(|value| (AUTHORIZATION, HeaderValue::from_static(value)));
-            let failure = gate.admit(&headers.into_iter().collect()).unwrap_err();
+            let headers = headers.into_iter().collect();
+            let failure = now(gate.admit(&headers, &Uri::from_static("/v2"))).unwrap_err();
             assert_eq!(failure.status, StatusCode::UNAUTHORIZED, "{value:?}");
         }
     }

@@ -36,6 +36,7 @@ fn openapi(deployment: &Deployment, slot: &str) -> Value {
         "x-innkeeper": {
             "digest": deployment.digest.to_string(),
             "properties": properties(deployment),
+            "batching": deployment.batching(),
         },
     })
 }

@@ -14,6 +14,8 @@ use crate::error::Failure;
 
 /// The header of the id, both ways.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The header of an answer that names the version which gave it, also where that was an error.
+pub(crate) const X_INNKEEPER_VERSION: HeaderName = HeaderName::from_static("x-innkeeper-version");
 
 /// Longer ids of clients are not taken over.
 const ID_BYTES_MAX: usize = 128;
@@ -82,6 +84,12 @@ impl Entry {
     /// The id as text.
     pub(crate) fn id(&self) -> &str {
         self.id.to_str().unwrap_or("")
+    }
+
+    /// The version that was asked, as a header's value.
+    pub(crate) fn version(&self) -> Option<HeaderValue> {
+        let deployment = self.deployment.as_ref()?;
+        HeaderValue::from_str(deployment.version.as_str()).ok()
     }
 
     /// Notes how the request was answered.

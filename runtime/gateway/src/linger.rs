@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// For how long a client may read nothing of an answer. Until it has, the answer lies in memory.
@@ -25,8 +25,10 @@ const LINGER_BYTES_MAX: usize = 64 << 20;
 const CHUNK_BYTES: usize = 16 << 10;
 
 /// A socket that lingers when it is shut down, if it was told to.
-pub(crate) struct Lingering {
-    socket: TcpStream,
+pub(crate) struct Lingering<S> {
+    socket: S,
+    /// What was read of it before.
+    began: Bytes,
     wanted: Arc<AtomicBool>,
     state: State,
     /// Runs while the client takes nothing.
@@ -42,14 +44,12 @@ enum State {
     },
 }
 
-impl Lingering {
-    /// This socket; it lingers if `wanted` is set by the time that it is shut down.
-    pub(crate) fn new(socket: TcpStream, wanted: Arc<AtomicBool>) -> Lingering {
-        Lingering { socket, wanted, state: State::Open, stalled: None }
+impl<S> Lingering<S> {
+    /// This socket, of which `began` was read already; it lingers if `wanted` is set by the time that it is shut down.
+    pub(crate) fn new(socket: S, began: Bytes, wanted: Arc<AtomicBool>) -> Lingering<S> {
+        Lingering { socket, began, wanted, state: State::Open, stalled: None }
     }
-}
 
-impl Lingering {
     /// What a write came to, or an error once the client has taken nothing for too long.
     fn unless_stalled(
         &mut self,
@@ -66,17 +66,23 @@ impl Lingering {
     }
 }
 
-impl AsyncRead for Lingering {
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.began.is_empty() {
+            let len = self.began.len().min(buffer.remaining());
+            buffer.put_slice(&self.began[..len]);
+            self.began.advance(len);
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -134,7 +140,7 @@ impl AsyncWrite for Lingering {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -144,7 +150,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = async {
             let (socket, _) = listener.accept().await.unwrap();
-            let mut socket = Lingering::new(socket, Arc::new(AtomicBool::new(wanted)));
+            let mut socket =
+                Lingering::new(socket, Bytes::new(), Arc::new(AtomicBool::new(wanted)));
             socket.read_exact(&mut [0; 10]).await.unwrap();
             socket.write_all(b"too large").await.unwrap();
             socket.shutdown().await.unwrap();
@@ -164,7 +171,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut socket = Lingering::new(socket, Arc::default());
+        let mut socket = Lingering::new(socket, Bytes::from_static(b"began"), Arc::default());
+        let mut read = [0; 5];
+        socket.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"began", "what was read before comes first");
         let began = tokio::time::Instant::now();
         let error = socket.write_all(&vec![7; 64 << 20]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
+use innkeeper_tensor::Buffer;
 use serde::Serialize;
 
 /// An answer.
@@ -28,6 +29,15 @@ impl Payload {
 
     pub(crate) fn len(&self) -> usize {
         self.0.iter().map(Bytes::len).sum()
+    }
+}
+
+/// A tensor's bytes, to be sent from where they lie.
+pub(crate) struct Shared(pub(crate) Buffer);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 }
 

@@ -38,6 +38,13 @@ pub(crate) enum Route<'a> {
     ShowAlias { model: &'a str, alias: &'a str },
     SetAlias { model: &'a str, alias: &'a str },
     DeleteAlias { model: &'a str, alias: &'a str },
+    AliasHistory { model: &'a str, alias: &'a str },
+    ShowRollout { model: &'a str, alias: &'a str },
+    SetRollout { model: &'a str, alias: &'a str },
+    Promote { model: &'a str, alias: &'a str },
+    RollBack { model: &'a str, alias: &'a str },
+    ShowPolicy { model: &'a str },
+    SetPolicy { model: &'a str },
     ShowSharing { model: &'a str },
     SetSharing { model: &'a str },
     Logs { model: &'a str },
@@ -47,6 +54,8 @@ pub(crate) enum Route<'a> {
     FinishUpload { upload: &'a str },
     CancelUpload { upload: &'a str },
     Blob { digest: &'a str },
+    Audit,
+    UsagePeriods,
     Usage { tenant: &'a str },
     ShowLimits { tenant: &'a str },
     SetLimits { tenant: &'a str },
@@ -150,10 +159,37 @@ fn models<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
                 (DELETE, Route::DeleteAlias { model, alias }),
             ],
         ),
+        [model, "aliases", alias, act] => traffic(method, model, alias, act),
+        [model, "policy"] => {
+            pick(method, [(GET, Route::ShowPolicy { model }), (PUT, Route::SetPolicy { model })])
+        }
         [model, "sharing"] => {
             pick(method, [(GET, Route::ShowSharing { model }), (PUT, Route::SetSharing { model })])
         }
         [model, "logs"] => pick(method, [(GET, Route::Logs { model })]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn traffic<'a>(
+    method: &Method,
+    model: &'a str,
+    alias: &'a str,
+    act: &str,
+) -> Result<Route<'a>, Failure> {
+    const GET: Method = Method::GET;
+    const POST: Method = Method::POST;
+    match act {
+        "history" => pick(method, [(GET, Route::AliasHistory { model, alias })]),
+        "rollout" => pick(
+            method,
+            [
+                (GET, Route::ShowRollout { model, alias }),
+                (Method::PUT, Route::SetRollout { model, alias }),
+            ],
+        ),
+        "promote" => pick(method, [(POST, Route::Promote { model, alias })]),
+        "rollback" => pick(method, [(POST, Route::RollBack { model, alias })]),
         _ => Err(Failure::no_route()),
     }
 }
@@ -173,6 +209,8 @@ fn manage<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
             ],
         ),
         ["blobs", digest] => pick(method, [(GET, Route::Blob { digest })]),
+        ["usage"] => pick(method, [(GET, Route::UsagePeriods)]),
+        ["audit"] => pick(method, [(GET, Route::Audit)]),
         ["tenants"] => pick(method, [(GET, Route::Tenants), (Method::POST, Route::CreateTenant)]),
         ["tenants", tenant, "usage"] => pick(method, [(GET, Route::Usage { tenant })]),
         ["tenants", tenant, "limits"] => {
@@ -247,6 +285,16 @@ mod tests {
                 "GET",
                 "/t/acme/api/v1/models/m/versions/1/interface",
                 Route::Interface(target(Some("acme"), Some("1"))),
+            ),
+            (
+                "PUT",
+                "/api/v1/models/m/aliases/a/rollout",
+                Route::SetRollout { model: "m", alias: "a" },
+            ),
+            (
+                "POST",
+                "/api/v1/models/m/aliases/a/rollback",
+                Route::RollBack { model: "m", alias: "a" },
             ),
             ("HEAD", "/api/v1/uploads/7", Route::UploadOffset { upload: "7" }),
             ("PATCH", "/api/v1/uploads/7", Route::Append { upload: "7" }),

@@ -6,7 +6,7 @@ use innkeeper_tensor::{Element, Tensor};
 
 use crate::cpu::Isa;
 use crate::memory::{resized, zeroed};
-use crate::pool::guarded;
+use crate::pool::{Chunk, guarded};
 use crate::{Memory, OpError, Pool};
 
 /// What one call of an operation may use: the caller's thread always, and what else it was lent.
@@ -105,10 +105,14 @@ impl<'a> Run<'a> {
         chunks: usize,
         chunk: impl Fn(usize) -> Result<(), OpError> + Sync,
     ) -> Result<(), OpError> {
+        self.chunks(chunks, &chunk)
+    }
+
+    fn chunks(&self, chunks: usize, chunk: &Chunk<'_>) -> Result<(), OpError> {
         let threads = self.threads().min(chunks);
         match self.pool {
-            Some((pool, _)) if threads > 1 => pool.run(chunks, threads - 1, self.stop, &chunk),
-            _ => (0..chunks).try_for_each(|index| guarded(self.stop, &chunk, index)),
+            Some((pool, _)) if threads > 1 => pool.run(chunks, threads - 1, self.stop, chunk),
+            _ => (0..chunks).try_for_each(|index| guarded(self.stop, chunk, index)),
         }
     }
 
@@ -123,9 +127,19 @@ impl<'a> Run<'a> {
         piece: usize,
         chunk: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
     ) -> Result<(), OpError> {
+        self.each_piece(out, piece, &chunk)
+    }
+
+    /// [`Run::pieces`], compiled once for each type of elements and not for each caller.
+    pub(crate) fn each_piece<T: Send>(
+        &self,
+        out: &mut [T],
+        piece: usize,
+        chunk: &(dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync),
+    ) -> Result<(), OpError> {
         let pieces: Vec<_> =
             out.chunks_mut(piece.max(1)).map(|piece| Mutex::new(Some(piece))).collect();
-        self.parallel(pieces.len(), |index| {
+        self.chunks(pieces.len(), &|index| {
             let piece = pieces[index].lock().ok().and_then(|mut piece| piece.take());
             piece.map_or(Ok(()), |piece| chunk(index, piece))
         })

@@ -27,6 +27,35 @@ impl Drop for InFlight {
     }
 }
 
+/// How long a request waits for its turn, over all queues.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    pub(crate) until: Instant,
+    queue_ms_max: u64,
+    /// The request's own, where that is shorter.
+    timeout_us: Option<u64>,
+}
+
+impl Patience {
+    /// The patience of a request that arrived at `now`, with a timeout of its own unless that is 0.
+    pub(crate) fn new(now: Instant, limits: &Limits, timeout_us: u64) -> Patience {
+        let queue_ms_max = limits.queue_ms_max;
+        let limit = Duration::from_millis(queue_ms_max.min(limits.deadline_ms_max));
+        let own = Duration::from_micros(timeout_us);
+        let shorter = timeout_us != 0 && own < limit;
+        let until = now + if shorter { own } else { limit };
+        Patience { until, queue_ms_max, timeout_us: shorter.then_some(timeout_us) }
+    }
+
+    /// What a request is told that has waited until then.
+    pub(crate) fn over(&self) -> PredictError {
+        match self.timeout_us {
+            Some(timeout_us) => PredictError::Timeout { timeout_us },
+            None => PredictError::QueueTimeout { limit: self.queue_ms_max },
+        }
+    }
+}
+
 /// Lets a bounded number in, lets a bounded number wait in order, and sends the others away.
 #[derive(Debug)]
 pub(crate) struct Gate {
@@ -86,7 +115,11 @@ impl Gate {
     }
 
     /// A place, at once or after waiting for a turn.
-    pub(crate) async fn enter(&self, limits: &Limits) -> Result<InFlight, PredictError> {
+    pub(crate) async fn enter(
+        &self,
+        limits: &Limits,
+        patience: &Patience,
+    ) -> Result<InFlight, PredictError> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(self.taken(place));
         }
@@ -97,12 +130,11 @@ impl Gate {
             },
         )?;
         let turn = Arc::clone(&self.places).acquire_owned();
-        let patience = Duration::from_millis(limits.queue_ms_max.min(limits.deadline_ms_max));
-        match tokio::time::timeout(patience, turn).await {
+        match tokio::time::timeout_at(patience.until.into(), turn).await {
             Ok(Ok(place)) => Ok(self.taken(place)),
             // The semaphore is never closed.
             Ok(Err(_)) => Err(PredictError::Draining),
-            Err(_) => Err(PredictError::QueueTimeout { limit: limits.queue_ms_max }),
+            Err(_) => Err(patience.over()),
         }
     }
 }
@@ -188,36 +220,52 @@ mod tests {
         assert!(Rate::new(begin).start(begin, 0).is_err());
     }
 
+    async fn enter(gate: &Gate, limits: &Limits) -> Result<InFlight, PredictError> {
+        gate.enter(limits, &Patience::new(Instant::now(), limits, 0)).await
+    }
+
+    #[test]
+    fn the_shorter_patience_holds() {
+        let limits = Limits { queue_ms_max: 50, deadline_ms_max: 70, ..Limits::default() };
+        let now = Instant::now();
+        let patience = |timeout_us| Patience::new(now, &limits, timeout_us);
+        for (timeout_us, wanted_us) in [(0, 50_000), (60_000, 50_000), (20, 20)] {
+            assert_eq!(patience(timeout_us).until - now, Duration::from_micros(wanted_us));
+        }
+        assert!(matches!(patience(0).over(), PredictError::QueueTimeout { limit: 50 }));
+        assert!(matches!(patience(20).over(), PredictError::Timeout { timeout_us: 20 }));
+    }
+
     #[tokio::test]
     async fn places_that_are_taken_away_go_when_they_are_given_back() {
         let limits = Limits { queue_requests_max: 0, ..Limits::default() };
         let gate = Gate::new(3);
-        let (first, second) = (gate.enter(&limits).await, gate.enter(&limits).await);
+        let (first, second) = (enter(&gate, &limits).await, enter(&gate, &limits).await);
         gate.resize(1);
         assert_eq!(gate.in_flight(), 2);
         drop(first);
         assert_eq!(gate.in_flight(), 1);
-        assert!(gate.enter(&limits).await.is_err(), "there is one place, and it is taken");
+        assert!(enter(&gate, &limits).await.is_err(), "there is one place, and it is taken");
         gate.resize(0);
         gate.resize(2);
-        let third = gate.enter(&limits).await;
-        assert!(third.is_ok() && gate.enter(&limits).await.is_err());
+        let third = enter(&gate, &limits).await;
+        assert!(third.is_ok() && enter(&gate, &limits).await.is_err());
         drop((second, third));
         assert_eq!(gate.in_flight(), 0);
-        let both = (gate.enter(&limits).await, gate.enter(&limits).await);
-        assert!(both.0.is_ok() && both.1.is_ok() && gate.enter(&limits).await.is_err());
+        let both = (enter(&gate, &limits).await, enter(&gate, &limits).await);
+        assert!(both.0.is_ok() && both.1.is_ok() && enter(&gate, &limits).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded_in_length_and_time() {
         let limits = Limits { queue_requests_max: 1, queue_ms_max: 50, ..Limits::default() };
         let gate = Gate::new(1);
-        let first = gate.enter(&limits).await.unwrap();
-        let (second, third) = tokio::join!(gate.enter(&limits), gate.enter(&limits));
+        let first = enter(&gate, &limits).await.unwrap();
+        let (second, third) = tokio::join!(enter(&gate, &limits), enter(&gate, &limits));
         assert!(matches!(second, Err(PredictError::QueueTimeout { limit: 50 })));
         assert!(matches!(third, Err(PredictError::QueueFull { limit: 1, in_flight: 1 })));
         assert_eq!((gate.in_flight(), gate.waiting()), (1, 0));
         drop(first);
-        assert!(gate.enter(&limits).await.is_ok());
+        assert!(enter(&gate, &limits).await.is_ok());
     }
 }

@@ -13,7 +13,8 @@ use innkeeper_tensor::Signature;
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Gate, Rate};
-use crate::{LimitOverrides, Limits, PredictError};
+use crate::batch::{Batchers, Padding};
+use crate::{Batching, LimitOverrides, Limits, PredictError};
 
 /// How long an instance is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub struct DeploymentParts {
     pub isolation: Isolation,
     /// Limits that the model lowers for itself.
     pub limits: LimitOverrides,
+    /// How its requests are put together, if they are.
+    pub batching: Option<Batching>,
     /// What it is, in its author's words.
     pub description: String,
     /// When it was published, in milliseconds since 1970.
@@ -90,6 +93,7 @@ pub struct Deployment {
     pub description: String,
     /// When it was published, in milliseconds since 1970.
     pub created_ms: i64,
+    batchers: Option<Batchers>,
     loader: Arc<dyn Loader>,
     /// Held while loading, so that many first requests load once.
     loading: tokio::sync::Mutex<()>,
@@ -161,6 +165,7 @@ impl Deployment {
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
+            batchers: parts.batching.map(|batching| Batchers::new(batching, &parts.signature)),
             signature: parts.signature,
             isolation: parts.isolation,
             limits: parts.limits,
@@ -171,6 +176,24 @@ impl Deployment {
             state: Mutex::default(),
             typical_us: AtomicU64::new(0),
         })
+    }
+
+    /// How its requests are put together, if they are.
+    pub fn batching(&self) -> Option<&Batching> {
+        self.batchers.as_ref().map(|batchers| &batchers.batching)
+    }
+
+    pub(crate) fn batchers(&self) -> Option<&Batchers> {
+        self.batchers.as_ref()
+    }
+
+    pub(crate) fn paddings(&self) -> &[Padding] {
+        self.batchers.as_ref().map_or(&[], |batchers| &batchers.paddings)
+    }
+
+    /// Whether requests of several tenants may share a batch.
+    pub(crate) fn shares_batches(&self) -> bool {
+        self.batching().is_some_and(|batching| batching.across_tenants)
     }
 
     /// The code and assets, brought into memory if they are not there.

@@ -19,7 +19,7 @@ pub enum Fault {
 }
 
 /// Why there is no prediction.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum PredictError {
     /// There is no such model or version for this caller.
     #[error(transparent)]
@@ -50,6 +50,28 @@ pub enum PredictError {
     QueueTimeout {
         /// The limit's value.
         limit: u64,
+    },
+    /// The prediction waited for its turn for longer than its caller would.
+    #[error("waited longer for its turn than the request's timeout of {timeout_us} us")]
+    Timeout {
+        /// The request's timeout.
+        timeout_us: u64,
+    },
+    /// A request with more rows than a batch may have.
+    #[error("the request has {rows} rows along the batch axis; the model takes at most {max}")]
+    TooManyRows {
+        /// What came.
+        rows: u64,
+        /// The maximum of the model's batches.
+        max: u64,
+    },
+    /// The model does not know what a parameter about the request's turn means; the text says what it would take.
+    #[error("parameters.{name}: {problem}")]
+    Parameter {
+        /// Which.
+        name: &'static str,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The host is shutting down.
     #[error("the server is shutting down")]
@@ -82,10 +104,14 @@ impl PredictError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            PredictError::NotFound(_) | PredictError::Mismatch(_) => Fault::Caller,
+            PredictError::NotFound(_)
+            | PredictError::Mismatch(_)
+            | PredictError::TooManyRows { .. }
+            | PredictError::Parameter { .. } => Fault::Caller,
             PredictError::Rate { .. }
             | PredictError::QueueFull { .. }
             | PredictError::QueueTimeout { .. }
+            | PredictError::Timeout { .. }
             | PredictError::Draining
             | PredictError::NoRoom(_)
             | PredictError::Breaker { .. } => Fault::Load,

@@ -6,15 +6,20 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod batch;
 mod deployment;
 mod error;
 mod limits;
 mod logs;
 mod predictor;
 mod registry;
+mod run;
+mod schedule;
 mod tenant;
+mod traffic;
 
 pub use admission::InFlight;
+pub use batch::{Batching, BatchingError, Pad};
 pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError, Loaded, Loader};
 pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
@@ -23,4 +28,6 @@ pub use limits::{LimitOverrides, Limits};
 pub use logs::{LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
+pub use schedule::{Schedule, SequenceId};
 pub use tenant::Usage;
+pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};

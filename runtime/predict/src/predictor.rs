@@ -2,20 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::{ModelKey, TenantName};
-use innkeeper_sandbox::{
-    ByteBudget, Call, Cancel, Engine, GuestError, Instance, Level, LogSink, Setup,
-};
+use innkeeper_catalog::{Meters, ModelKey, TenantName};
+use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
+use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::InFlight;
-use crate::deployment::{Breaker, Loaded};
+use crate::admission::Patience;
+use crate::batch::{self, Batcher, Clock};
+use crate::deployment::Breaker;
+use crate::run::{Answer, Batch, Job, bytes_of};
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Deployment, Endpoint, Isolation, LimitOverrides, Limits, Logs, NotFound, PredictError, Registry,
+    Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, Logs, NotFound, PredictError,
+    Registry, Schedule, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -33,6 +35,8 @@ pub struct Request {
     pub caller: TenantName,
     /// What is asked.
     pub deployment: Arc<Deployment>,
+    /// How the request came to that version, see [`Endpoint::choose`]; none when it was named itself.
+    pub via: Option<Via>,
     /// The caller's id of the request, or the gateway's.
     pub id: String,
     /// The request's parameters, each as JSON text.
@@ -41,6 +45,8 @@ pub struct Request {
     pub inputs: Vec<Named>,
     /// The outputs that are wanted, in order; all when empty.
     pub outputs: Vec<String>,
+    /// What it says about its turn.
+    pub schedule: Schedule,
 }
 
 /// The answer to one prediction.
@@ -60,166 +66,131 @@ struct Inner {
     registry: Registry,
     tenants: RwLock<HashMap<TenantName, Arc<Tenant>>>,
     logs: RwLock<HashMap<ModelKey, Arc<Logs>>>,
+    clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
+    meters: OnceLock<Meters>,
+    breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
 
+/// Candidates that have failed and of which nobody has heard yet.
+const BREACHES_MAX: usize = 64;
+
 impl Predictor {
-    /// The way of a prediction, station by station. Dropping the future cancels it: the guest stops at the next tick
-    /// of the epoch.
+    /// The way of a prediction, station by station. Dropping the future cancels it: it leaves its batch, or the guest
+    /// stops at the next tick of the epoch.
     ///
     /// # Errors
     /// [`PredictError`], whose [`fault`](PredictError::fault) says whose fault it is.
-    pub async fn predict(&self, request: Request) -> Result<Prediction, PredictError> {
-        let Request { caller, deployment, id, parameters, inputs, outputs } = request;
-        check_request(&deployment.signature, &inputs, &outputs)?;
+    pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
+        let Some(via) = request.via.take() else { return self.one(request).await };
+        let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let answer = self.one(request).await;
+        if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
+            self.tell(&via.traffic, model, why);
+        }
+        answer
+    }
 
-        let tenant = self.tenant(&caller);
-        let limits = tenant.limits().lowered(&deployment.limits);
-        let place = self.admit(&tenant, &deployment, &caller, &limits).await?;
+    /// Tells whoever listens that a candidate has failed. With many told at once the next bad answer tells it again.
+    fn tell(&self, traffic: &Traffic, model: ModelKey, why: String) {
+        let breach = Breach { model, rollout: traffic.id(), why };
+        if self.0.breaches.0.try_send(breach).is_err() {
+            traffic.rearm();
+        }
+    }
 
-        let began = Instant::now();
-        let cancel = Cancel::default();
-        let _cancel_if_dropped = cancel.on_drop();
-        let outputs = Arc::new(outputs);
-        let call = Call {
-            id,
-            parameters: Arc::new(parameters),
-            inputs,
-            outputs: Arc::clone(&outputs),
-            deadline: began + Duration::from_millis(limits.deadline_ms_max),
-            deadline_ms_max: limits.deadline_ms_max,
-            cancel,
+    async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
+        let turn = check_request(&request)?;
+        let deployment = Arc::clone(&request.deployment);
+        let (job, answer) = self.admit(request, turn).await?;
+
+        let outputs = Arc::clone(&job.outputs);
+        let _cancels = job.cancel.on_drop();
+        let _leaves = match self.batcher(&job)? {
+            Some(batcher) => Some(batcher.join(job).await),
+            None => {
+                self.run(Batch::new(vec![job])).await;
+                None
+            }
         };
-        let run = Run { predictor: self.clone(), tenant, deployment, caller, limits, place };
-        let inline = run.deployment.is_quick();
-        let answer = self.0.engine.run(run.finish(call), inline).await;
-        let answer = answer.ok_or_else(|| GuestError::Host("a host function panicked".into()))?;
-        let (deployment, answer) = answer?;
+        let answer = answer.await;
+        let answer = answer.map_err(|_| GuestError::Host("a host function panicked".into()))??;
         Ok(Prediction { outputs: arrange(&deployment.signature, answer, &outputs) })
     }
 
+    /// Lets a request in, now or when it is its turn.
     async fn admit(
         &self,
-        tenant: &Tenant,
-        deployment: &Deployment,
-        caller: &TenantName,
-        limits: &Limits,
-    ) -> Result<[Option<InFlight>; 2], PredictError> {
+        request: Request,
+        turn: Turn,
+    ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
         if self.is_draining() {
             return Err(PredictError::Draining);
         }
-        let now = Instant::now();
-        deployment.check_breaker(caller, now)?;
+        let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
+            request;
+        let (tenant, now) = (self.tenant(&caller), Instant::now());
+        let limits = tenant.limits().lowered(&deployment.limits);
+        let patience = Patience::new(now, &limits, schedule.timeout_us);
+        deployment.check_breaker(&caller, now)?;
         tenant.check_rate(now)?;
-        let bounds = deployment.start(caller, now)?;
+        let bounds = deployment.start(&caller, now)?;
         // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
         let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
-            Some(gate) => Some(gate.enter(limits).await?),
+            Some(gate) => Some(gate.enter(&limits, &patience).await?),
             None => None,
         };
-        Ok([in_model, Some(tenant.admit(limits).await?)])
-    }
-}
+        let in_tenant = tenant.admit(&limits, &patience).await?;
 
-/// One admitted prediction on its way through an instance. It goes to its end even if the caller leaves, so that the
-/// instance and the places are given back properly.
-struct Run {
-    predictor: Predictor,
-    tenant: Arc<Tenant>,
-    deployment: Arc<Deployment>,
-    caller: TenantName,
-    limits: Limits,
-    place: [Option<InFlight>; 2],
-}
-
-impl Run {
-    async fn finish(self, call: Call) -> Result<(Arc<Deployment>, Vec<Named>), PredictError> {
-        let began = Instant::now();
-        let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call).await;
-        let answer = answer.and_then(|answer| {
-            let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
-            let kept = self.deployment.signature.check_outputs(&answer, wanted);
-            kept.map(|()| answer).map_err(PredictError::BadAnswer)
-        });
-        self.account(began, &answer);
-        drop(self.place);
-        Ok((self.deployment, answer?))
-    }
-
-    async fn guest(&self, call: Call) -> Result<Vec<Named>, PredictError> {
-        let warm = match self.deployment.isolation {
-            Isolation::Tenant => {
-                self.deployment.take_warm(&self.caller, &self.limits, Instant::now())
-            }
-            Isolation::Request => None,
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            predictor: self.clone(),
+            deadline: Instant::now() + Duration::from_millis(limits.deadline_ms_max),
+            deployment,
+            caller,
+            tenant,
+            limits,
+            id,
+            parameters: Arc::new(parameters),
+            bytes_in: bytes_of(&inputs),
+            inputs,
+            outputs: Arc::new(outputs),
+            rows: turn.rows,
+            priority: turn.priority,
+            patience,
+            cancel: Cancel::default(),
+            places: [in_model, Some(in_tenant)],
+            answer,
         };
-        let mut instance = match warm {
-            Some(instance) => instance,
-            None => self.fresh_instance(&call).await?,
+        Ok((job, answered))
+    }
+
+    /// Where a request meets others that it may run together with.
+    fn batcher(&self, job: &Job) -> Result<Option<Arc<Batcher>>, PredictError> {
+        let deployment = &job.deployment;
+        let Some(batchers) = deployment.batchers().filter(|_| !job.inputs.is_empty()) else {
+            return Ok(None);
         };
-        let answer = instance.predict(call).await;
-        let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
-        // A guest of another tenant's must not hold on to this caller's budget between its calls.
-        let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
-        let worn = lent || instance.is_worn();
-        if usable && self.deployment.isolation == Isolation::Tenant && !worn {
-            let kept = &self.tenant.warm_instances;
-            self.deployment.keep_warm(&self.caller, instance, &self.limits, kept);
-        }
-        answer.map_err(PredictError::from)
+        let caller = (!deployment.shares_batches()).then_some(&job.caller);
+        Ok(Some(batchers.of(caller, &self.0.engine, &self.clock()?)))
     }
 
-    async fn fresh_instance(&self, call: &Call) -> Result<Instance, PredictError> {
-        let loaded = self.deployment.loaded().await?;
-        match loaded.program.instantiate(self.setup(&loaded, call)).await {
-            Err(GuestError::Busy) => {}
-            instance => return Ok(instance?),
-        }
-        // Instances that wait for somebody's next request make room for one that is needed now.
-        self.predictor.let_go_of_warm_instances();
-        Ok(loaded.program.instantiate(self.setup(&loaded, call)).await?)
-    }
-
-    fn setup(&self, loaded: &Loaded, call: &Call) -> Setup {
-        let load_ms_max = self.limits.load_ms_max.min(self.limits.deadline_ms_max);
-        Setup {
-            assets: Arc::clone(&loaded.assets),
-            limits: self.limits.instance(),
-            tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
-            log: self.predictor.log_sink(&self.deployment),
-            deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
-            load_ms_max,
-            cancel: call.cancel.clone(),
-        }
-    }
-
-    fn account(&self, began: Instant, answer: &Result<Vec<Named>, PredictError>) {
-        let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (tenant, deployment) = (&self.tenant, &self.deployment);
-        tenant.requests.fetch_add(1, Ordering::Relaxed);
-        tenant.compute_us.fetch_add(us, Ordering::Relaxed);
-        deployment.note_duration(us);
-        let error = answer.as_ref().err();
-        if error.is_some() {
-            tenant.failures.fetch_add(1, Ordering::Relaxed);
-        }
-        let failed = error.is_some_and(|error| error.fault() == crate::Fault::Plugin);
-        deployment.note(&self.caller, failed, Instant::now(), &self.predictor.0.config.breaker);
-        if failed && let Some(error) = error {
-            let logs = self.predictor.logs(&deployment.model);
-            let version = deployment.version.as_str();
-            let bytes_max = self.predictor.log_bytes_max(&self.deployment);
-            logs.push(version, "", "error", &error.to_string(), bytes_max);
-        }
+    async fn run(&self, batch: Batch) {
+        let inline = batch.is_quick();
+        self.0.engine.run(batch.run(), inline).await;
     }
 }
 
-fn check_request(
-    signature: &Signature,
-    inputs: &[Named],
-    outputs: &[String],
-) -> Result<(), PredictError> {
+/// What a request's turn depends on.
+struct Turn {
+    priority: u64,
+    /// 0 where the model is not batched.
+    rows: u64,
+}
+
+fn check_request(request: &Request) -> Result<Turn, PredictError> {
+    let Request { deployment, inputs, outputs, schedule, .. } = request;
+    let signature = &deployment.signature;
     signature.check_inputs(inputs)?;
     for (i, output) in outputs.iter().enumerate() {
         signature.output(output)?;
@@ -228,7 +199,18 @@ fn check_request(
             return Err(innkeeper_tensor::Mismatch::Twice { kind: "output", name }.into());
         }
     }
-    Ok(())
+    let batching = deployment.batching();
+    let (rows, priority) = (rows(request, batching)?, schedule.priority(batching)?);
+    schedule.check_sequence()?;
+    Ok(Turn { priority, rows })
+}
+
+fn rows(request: &Request, batching: Option<&Batching>) -> Result<u64, PredictError> {
+    let Some(Batching { max, .. }) = batching else { return Ok(0) };
+    match batch::rows(&request.deployment.signature, &request.inputs)? {
+        Some(rows) if rows > *max => Err(PredictError::TooManyRows { rows, max: *max }),
+        rows => Ok(rows.unwrap_or(0)),
+    }
 }
 
 /// The wanted outputs in the order in which they are wanted.
@@ -248,14 +230,29 @@ fn arrange(signature: &Signature, mut answer: Vec<Named>, wanted: &[String]) -> 
 impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
+        let (breach, breaches) = mpsc::channel(BREACHES_MAX);
         Predictor(Arc::new(Inner {
             config,
             engine,
             registry: Registry::default(),
             tenants: RwLock::default(),
             logs: RwLock::default(),
+            clock: OnceLock::new(),
             draining: AtomicBool::new(false),
+            meters: OnceLock::new(),
+            breaches: (breach, Mutex::new(Some(breaches))),
         }))
+    }
+
+    /// The candidates that fail from now on, for the one who rolls back. `None` for whoever asks second.
+    pub fn breaches(&self) -> Option<mpsc::Receiver<Breach>> {
+        self.0.breaches.1.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Counts what tenants use by these meters too, which outlive the process. To be called before the first request.
+    pub fn count_by(&self, meters: Meters) {
+        // A second time changes nothing: tenants have their meters already.
+        let _ = self.0.meters.set(meters);
     }
 
     /// The engine that guests run on.
@@ -349,7 +346,7 @@ impl Predictor {
         deployments.filter(|deployment| deployment.cool(before)).count()
     }
 
-    fn let_go_of_warm_instances(&self) {
+    pub(crate) fn let_go_of_warm_instances(&self) {
         let endpoints = self.0.registry.all();
         endpoints
             .iter()
@@ -372,14 +369,37 @@ impl Predictor {
         self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
     }
 
-    fn tenant(&self, name: &TenantName) -> Arc<Tenant> {
+    pub(crate) fn breaker(&self) -> &Breaker {
+        &self.0.config.breaker
+    }
+
+    /// Writes what went wrong to the model's log.
+    pub(crate) fn log_error(&self, deployment: &Deployment, message: &str) {
+        let bytes_max = self.log_bytes_max(deployment);
+        let logs = self.logs(&deployment.model);
+        logs.push(deployment.version.as_str(), "", "error", message, bytes_max);
+    }
+
+    /// What wakes batches whose delay is over, started when the first is to be.
+    fn clock(&self) -> Result<Arc<Clock>, PredictError> {
+        if let Some(clock) = self.0.clock.get() {
+            return Ok(Arc::clone(clock));
+        }
+        let clock = Clock::start().map_err(|error| {
+            PredictError::from(GuestError::Host(format!("no thread for the batches: {error}")))
+        })?;
+        Ok(Arc::clone(self.0.clock.get_or_init(|| Arc::new(clock))))
+    }
+
+    pub(crate) fn tenant(&self, name: &TenantName) -> Arc<Tenant> {
         let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(tenant) = tenants.get(name) {
             return Arc::clone(tenant);
         }
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), Instant::now()));
+        let meter = self.0.meters.get().and_then(|meters| meters.of(name));
+        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }

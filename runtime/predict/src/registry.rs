@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use innkeeper_catalog::{AliasName, ModelKey, ModelName, Sharing, TenantName, VersionName};
 
 use crate::Deployment;
+use crate::traffic::{Choice, Side, Traffic, Via};
 
 /// A model as it is served: replaced as a whole whenever something about it changes, so that no request ever sees half
 /// of a change.
@@ -17,6 +18,8 @@ pub struct Endpoint {
     pub sharing: Sharing,
     /// Its aliases, each with the version it stands for.
     pub aliases: Vec<(AliasName, VersionName)>,
+    /// What is tried behind its aliases, at most one for each.
+    pub rollouts: Vec<Arc<Traffic>>,
     /// Its versions, in the order they were published.
     pub versions: Vec<Arc<Deployment>>,
 }
@@ -59,6 +62,40 @@ impl Endpoint {
             _ => found,
         };
         found.ok_or_else(|| NotFound::version(&self.key.name, name))
+    }
+
+    /// The version that answers a request for `slot`: where a candidate is tried behind an alias, one of two.
+    /// `header` gives the value of a header of the request, by which a caller stays on its version.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub fn choose<'a>(
+        &self,
+        slot: Option<&str>,
+        header: impl FnOnce(&str) -> Option<&'a [u8]>,
+    ) -> Result<Choice, NotFound> {
+        let current = self.resolve(slot)?;
+        let name = slot.unwrap_or(Self::DEFAULT_ALIAS);
+        let Some(traffic) = self.rollouts.iter().find(|t| t.rollout.alias.as_str() == name) else {
+            return Ok(Choice { deployment: Arc::clone(current), via: None });
+        };
+        let candidate = &traffic.rollout.candidate;
+        // A candidate that cannot be served gets nothing.
+        let Some(candidate) = self.versions.iter().find(|d| d.version == *candidate) else {
+            return Ok(Choice { deployment: Arc::clone(current), via: None });
+        };
+        let side = traffic.side(header(&traffic.rollout.sticky));
+        let deployment = match side {
+            Side::Current => current,
+            Side::Candidate => candidate,
+        };
+        let via = Via { traffic: Arc::clone(traffic), side };
+        Ok(Choice { deployment: Arc::clone(deployment), via: Some(via) })
+    }
+
+    /// The rollout behind an alias, if there is one.
+    pub fn rollout(&self, alias: &AliasName) -> Option<&Arc<Traffic>> {
+        self.rollouts.iter().find(|traffic| traffic.rollout.alias == *alias)
     }
 
     fn is_visible_to(&self, caller: &TenantName) -> bool {

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use innkeeper_catalog::{Meter, Used};
 use innkeeper_sandbox::ByteBudget;
 
-use crate::admission::{Gate, InFlight, Rate};
+use crate::admission::{Gate, InFlight, Patience, Rate};
 use crate::{Limits, PredictError};
 
 /// One tenant's limits, and what counts against them.
@@ -19,9 +20,11 @@ pub(crate) struct Tenant {
     pub(crate) asset_memory: Arc<ByteBudget>,
     /// Counts instances, not bytes: those that are kept for a next request, over all models.
     pub(crate) warm_instances: Arc<ByteBudget>,
-    pub(crate) requests: AtomicU64,
-    pub(crate) failures: AtomicU64,
-    pub(crate) compute_us: AtomicU64,
+    /// Counts what outlives the process; none where nobody keeps it.
+    meter: Option<Meter>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    compute_us: AtomicU64,
 }
 
 /// What a tenant uses now, and has used since the process began.
@@ -46,7 +49,7 @@ pub struct Usage {
 }
 
 impl Tenant {
-    pub(crate) fn new(limits: Limits, now: Instant) -> Tenant {
+    pub(crate) fn new(limits: Limits, meter: Option<Meter>, now: Instant) -> Tenant {
         Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
@@ -54,6 +57,7 @@ impl Tenant {
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
+            meter,
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             compute_us: AtomicU64::new(0),
@@ -79,8 +83,22 @@ impl Tenant {
     }
 
     /// A place for one prediction, under its model's limits.
-    pub(crate) async fn admit(&self, limits: &Limits) -> Result<InFlight, PredictError> {
-        self.gate.enter(limits).await
+    pub(crate) async fn admit(
+        &self,
+        limits: &Limits,
+        patience: &Patience,
+    ) -> Result<InFlight, PredictError> {
+        self.gate.enter(limits, patience).await
+    }
+
+    /// Counts what a prediction used, before its answer leaves.
+    pub(crate) fn count(&self, used: &Used) {
+        self.requests.fetch_add(used.requests, Ordering::Relaxed);
+        self.failures.fetch_add(used.failures, Ordering::Relaxed);
+        self.compute_us.fetch_add(used.compute_us, Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.add(used);
+        }
     }
 
     pub(crate) fn usage(&self) -> Usage {

@@ -51,6 +51,8 @@ impl Assets {
     }
 }
 
+const ASSET_LIMIT: &str = "asset_memory_bytes_max";
+
 /// What one file takes of its owner's memory, with everything that the host derives from it, such as weights in the
 /// order in which a kernel reads them. One for all versions of the owner's that have the file; the bytes are given back
 /// with the last of them.
@@ -81,12 +83,13 @@ impl AssetMemory {
     /// The part that is counted for one tensor.
     pub(crate) fn of(self: &Arc<AssetMemory>, tensor: &str) -> Option<Derived> {
         let counted = Arc::clone(self.derived.get(tensor)?);
-        Some(Derived { memory: Arc::clone(self), counted })
+        Some(Derived { memory: Arc::clone(self), counted, limit: ASSET_LIMIT })
     }
 
     /// The part that is counted for the network.
     pub(crate) fn of_network(self: &Arc<AssetMemory>) -> Derived {
-        Derived { memory: Arc::clone(self), counted: Arc::clone(&self.network) }
+        let counted = Arc::clone(&self.network);
+        Derived { memory: Arc::clone(self), counted, limit: ASSET_LIMIT }
     }
 
     /// Counts what a network holds.
@@ -98,14 +101,26 @@ impl AssetMemory {
     }
 }
 
-/// What is counted for one tensor of a file beyond its own bytes.
+/// What is counted for one weight beyond its own bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Derived {
     memory: Arc<AssetMemory>,
     counted: Arc<AtomicU64>,
+    limit: &'static str,
 }
 
 impl Derived {
+    /// For a weight that a guest made itself, and pays for.
+    pub(crate) fn of_guest(budget: &Arc<ByteBudget>) -> Result<Derived, OverBudget> {
+        let memory = Arc::new(AssetMemory::new(budget, 0, &BTreeMap::new())?);
+        Ok(Derived { memory, counted: Arc::default(), limit: "tensor_bytes_max" })
+    }
+
+    /// What there is too little of when counting fails.
+    pub(crate) fn limit(&self) -> &'static str {
+        self.limit
+    }
+
     /// Counts what has been derived since it was last looked at.
     pub(crate) fn count(&self, tensor: &Tensor) -> Result<(), OverBudget> {
         self.count_bytes(tensor.derived_byte_length() as u64)

@@ -7,17 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// An in-flight call is never dropped: it is told, it traps, and its instance is thrown away.
 #[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel {
+    told: Arc<AtomicBool>,
+    /// Where several callers wait for one call: it goes on until all have left.
+    all: Option<Arc<[Cancel]>>,
+}
 
 impl Cancel {
     /// Stops the call that holds a clone of this.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops the call that holds it once all of these are told to stop.
+    pub fn when_all(cancels: Vec<Cancel>) -> Cancel {
+        Cancel { told: Arc::default(), all: Some(cancels.into()) }
     }
 
     /// Whether it was told to stop.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.told.load(Ordering::Relaxed)
+            || self.all.as_ref().is_some_and(|all| all.iter().all(Cancel::is_cancelled))
     }
 
     /// A guard that cancels when it is dropped, as the future of a request is when its client goes away.
@@ -33,5 +43,20 @@ pub struct CancelOnDrop(Cancel);
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_several_ends_with_the_last_who_waits() {
+        let (a, b) = (Cancel::default(), Cancel::default());
+        let both = Cancel::when_all(vec![a.clone(), b.clone()]);
+        drop(a.on_drop());
+        assert!(a.is_cancelled() && !both.is_cancelled());
+        b.cancel();
+        assert!(both.is_cancelled());
     }
 }

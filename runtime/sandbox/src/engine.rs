@@ -60,6 +60,7 @@ pub(crate) struct Inner {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) runner: Runner,
+    threads: usize,
     /// The threads of tensor operations, fair between those that run at once.
     pub(crate) kernels: Arc<Pool>,
     pub(crate) stack_bytes_max: usize,
@@ -87,6 +88,7 @@ impl Engine {
             wasmtime,
             linker,
             runner,
+            threads: config.threads.max(1),
             kernels,
             stack_bytes_max,
             guest_memory_bytes_max,
@@ -117,6 +119,19 @@ impl Engine {
         F::Output: Send,
     {
         self.0.runner.run(call, inline).await
+    }
+
+    /// Runs `call` to its end on the guests' threads, for nobody in particular.
+    pub fn spawn<F>(&self, call: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.0.runner.spawn(call);
+    }
+
+    /// How many threads there are for guests.
+    pub fn threads(&self) -> usize {
+        self.0.threads
     }
 }
 

@@ -77,8 +77,18 @@ pub enum Rejected {
     },
 }
 
-const IMPORTS: [&str; 8] =
-    ["types", "tensors", "layers", "training", "assets", "graph", "request", "log"];
+const IMPORTS: [&str; 10] = [
+    "types",
+    "tensors",
+    "layers",
+    "quantised",
+    "random",
+    "training",
+    "assets",
+    "graph",
+    "request",
+    "log",
+];
 /// What a component may import of wasi:nn, which is a release candidate: its version is fixed.
 const NN_IMPORTS: [&str; 4] = ["tensor", "graph", "inference", "errors"];
 const NN_VERSION: &str = "0.2.0-rc-2024-10-28";

@@ -113,6 +113,7 @@ impl Program {
             engine.stack_bytes_max,
             Arc::clone(&self.long_operations),
             Arc::clone(&engine.kernels),
+            Arc::clone(engine.runner.threads()),
         );
         let mut store = Store::new(&engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);

@@ -1,9 +1,53 @@
 //! Where a guest's code runs.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+
+thread_local! {
+    static IS_GUESTS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Who is on the guests' threads.
+#[derive(Debug)]
+pub(crate) struct GuestThreads {
+    threads: usize,
+    calls: AtomicUsize,
+}
+
+impl GuestThreads {
+    /// Does long work without keeping other tasks of this thread waiting: they go on on another. That hand-over costs a
+    /// wake-up and moves the call between threads, so it is left out where a guests' thread stays free for a call that
+    /// comes meanwhile.
+    pub(crate) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+        if IS_GUESTS.get() && self.calls.load(Ordering::Relaxed) < self.threads {
+            return work();
+        }
+        let runtime = Handle::try_current().map(|handle| handle.runtime_flavor());
+        match runtime {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+            _ => work(),
+        }
+    }
+
+    fn enter(self: &Arc<GuestThreads>) -> Entered {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Entered(Arc::clone(self))
+    }
+}
+
+/// A call on the guests' threads.
+struct Entered(Arc<GuestThreads>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Threads for guests that take long.
 ///
@@ -13,20 +57,28 @@ use tokio::runtime::{Builder, Handle, Runtime};
 #[derive(Debug)]
 pub(crate) struct Runner {
     handle: Handle,
+    threads: Arc<GuestThreads>,
     // Dropped in the background: a guest that still spins must not hold up the end of the process.
     runtime: Option<Runtime>,
 }
 
 impl Runner {
     pub(crate) fn new(threads: usize) -> std::io::Result<Runner> {
+        let threads = threads.max(1);
         let runtime = Builder::new_multi_thread()
-            .worker_threads(threads.max(1))
+            .worker_threads(threads)
             .thread_name("guest")
+            .on_thread_start(|| IS_GUESTS.set(true))
             // Guests that spin yield once a tick; by default tokio would look after its timers only every 61st time.
             .event_interval(4)
             .enable_time()
             .build()?;
-        Ok(Runner { handle: runtime.handle().clone(), runtime: Some(runtime) })
+        let threads = Arc::new(GuestThreads { threads, calls: AtomicUsize::new(0) });
+        Ok(Runner { handle: runtime.handle().clone(), threads, runtime: Some(runtime) })
+    }
+
+    pub(crate) fn threads(&self) -> &Arc<GuestThreads> {
+        &self.threads
     }
 
     /// Runs `call` to its end, at first here if `inline`. `None` when the host's own code panicked in it.
@@ -42,7 +94,20 @@ impl Runner {
                 return Some(output);
             }
         }
+        let entered = self.threads.enter();
+        let call = async move {
+            let _entered = entered;
+            call.await
+        };
         self.handle.spawn(call).await.ok()
+    }
+
+    /// Runs `call` to its end for nobody in particular.
+    pub(crate) fn spawn<F>(&self, call: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.handle.spawn(call));
     }
 }
 

@@ -141,13 +141,18 @@ impl Buffer {
         whole && Arc::strong_count(&self.owner) == 1
     }
 
+    /// `len` bytes that are aligned for every dtype, zero but for what `fill` writes.
+    pub fn aligned(len: usize, fill: impl FnOnce(&mut [u8])) -> Buffer {
+        let mut words = vec![0u64; len.div_ceil(8)];
+        fill(&mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..len]);
+        let mut buffer = Buffer::from_vec(words);
+        buffer.range.end = len;
+        buffer
+    }
+
     /// A copy of `bytes` that is aligned for every dtype.
     pub fn aligned_copy(bytes: &[u8]) -> Buffer {
-        let mut words = vec![0u64; bytes.len().div_ceil(8)];
-        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
-        let mut buffer = Buffer::from_vec(words);
-        buffer.range.end = bytes.len();
-        buffer
+        Buffer::aligned(bytes.len(), |into| into.copy_from_slice(bytes))
     }
 
     /// The bytes.

@@ -68,6 +68,36 @@ impl DType {
         }
     }
 
+    /// The bytes of an element of this value; `None` where the dtype does not have it exactly. The one value of
+    /// [`DType::Bytes`] is 0, for the empty string.
+    pub fn element(self, value: i64) -> Option<Vec<u8>> {
+        let float = value as f64;
+        let is_exact = float as i128 == i128::from(value);
+        Some(match self {
+            DType::Bool => vec![u8::try_from(value).ok().filter(|&value| value <= 1)?],
+            DType::Uint8 => u8::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Uint16 => u16::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Uint32 => u32::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Uint64 => u64::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Int8 => i8::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Int16 => i16::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Int32 => i32::try_from(value).ok()?.to_le_bytes().into(),
+            DType::Int64 => value.to_le_bytes().into(),
+            DType::Fp16 if f16::from_f64(float).to_f64() == float && is_exact => {
+                f16::from_f64(float).to_le_bytes().into()
+            }
+            DType::Bf16 if bf16::from_f64(float).to_f64() == float && is_exact => {
+                bf16::from_f64(float).to_le_bytes().into()
+            }
+            DType::Fp32 if f64::from(float as f32) == float && is_exact => {
+                (float as f32).to_le_bytes().into()
+            }
+            DType::Fp64 if is_exact => float.to_le_bytes().into(),
+            DType::Bytes if value == 0 => 0u32.to_le_bytes().into(),
+            _ => return None,
+        })
+    }
+
     /// The name in the Open Inference Protocol: `FP32`, `BYTES`, ...
     pub const fn name(self) -> &'static str {
         match self {
@@ -139,6 +169,27 @@ element! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_element_has_exactly_its_value() {
+        let bytes = |dtype: DType, value| dtype.element(value);
+        assert_eq!(bytes(DType::Int16, -2), Some(vec![0xfe, 0xff]));
+        assert_eq!(bytes(DType::Fp32, 1), Some(1f32.to_le_bytes().to_vec()));
+        assert_eq!(bytes(DType::Fp16, 2), Some(f16::from_f32(2.0).to_le_bytes().to_vec()));
+        assert_eq!(bytes(DType::Bytes, 0), Some(vec![0; 4]));
+        for (dtype, value) in [
+            (DType::Bool, 2),
+            (DType::Uint8, -1),
+            (DType::Int8, 128),
+            (DType::Fp32, (1 << 24) + 1),
+            (DType::Fp16, 4_097),
+            (DType::Fp64, i64::MAX),
+            (DType::Bytes, 1),
+        ] {
+            assert_eq!(bytes(dtype, value), None, "{dtype} {value}");
+        }
+        assert!(DType::ALL.iter().all(|dtype| dtype.element(0).is_some()));
+    }
 
     #[test]
     fn every_name_reads_back() {

@@ -10,6 +10,7 @@ mod dtype;
 mod memo;
 mod shape;
 mod signature;
+mod stack;
 mod tensor;
 
 pub use buffer::{Buffer, FetchError, Remote};
@@ -17,6 +18,7 @@ pub use dtype::{DType, Element, UnknownDType};
 pub use memo::Derived;
 pub use shape::{RANK_MAX, Shape, ShapeError};
 pub use signature::{Mismatch, Named, Signature, SignatureError, TensorSpec};
+pub use stack::StackError;
 pub use tensor::{Strings, Tensor, TensorError};
 
 /// The 16-bit floats, so that users of this crate need not name the `half` crate.

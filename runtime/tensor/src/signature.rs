@@ -94,6 +94,34 @@ pub enum Mismatch {
         /// What came.
         got: Shape,
     },
+    /// Inputs of one request that do not have the same size along the batch axis.
+    #[error(
+        "input {name:?} has {rows} rows and input {other:?} has {other_rows}; all inputs of a request must have as many"
+    )]
+    Rows {
+        /// One input.
+        name: String,
+        /// Its size along the batch axis.
+        rows: usize,
+        /// Another.
+        other: String,
+        /// Its size along the batch axis.
+        other_rows: usize,
+    },
+    /// An output of a batch that does not have a row for each of the inputs'.
+    #[error(
+        "output {name:?} must have {wanted} rows along dimension {axis} as the batch has, got {got}"
+    )]
+    BatchRows {
+        /// Which.
+        name: String,
+        /// The batch axis.
+        axis: usize,
+        /// How many rows went in.
+        wanted: usize,
+        /// What came.
+        got: Shape,
+    },
 }
 
 /// A signature that no model may have.

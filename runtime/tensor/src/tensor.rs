@@ -89,6 +89,11 @@ impl Tensor {
         Ok(Tensor { dtype, shape, data, memo: None })
     }
 
+    /// A tensor of parts that are known to fit, such as pieces of another tensor.
+    pub(crate) fn from_parts(dtype: DType, shape: Shape, data: Buffer) -> Tensor {
+        Tensor { dtype, shape, data, memo: None }
+    }
+
     /// A tensor of these elements.
     ///
     /// # Errors

@@ -6,11 +6,13 @@ pub mod bindings;
 mod convert;
 mod export;
 pub(crate) mod layers;
+pub(crate) mod random;
 pub(crate) mod training;
 
 use bindings::innkeeper::model::{assets, types};
 
 pub(crate) use bindings::innkeeper::model::graph::Graph;
+pub(crate) use bindings::innkeeper::model::quantised;
 pub(crate) use bindings::innkeeper::model::request;
 pub(crate) use bindings::innkeeper::model::tensors::Tensor as Handle;
 pub(crate) use convert::{dtype, dtype_back};

@@ -5,6 +5,8 @@ mod assets;
 mod graph;
 mod handle;
 pub(crate) mod layers;
+pub(crate) mod quantised;
+pub(crate) mod random;
 
 pub(crate) use assets::Assets;
 pub(crate) use graph::Graph;

@@ -32,6 +32,19 @@ pub enum Scatter {
     Max,
 }
 
+/// The different values of a tensor; see [`Tensor::unique`].
+#[derive(Debug)]
+pub struct Unique {
+    /// They.
+    pub values: Tensor,
+    /// Where each is first (INT64).
+    pub first: Tensor,
+    /// Which of them each element is (INT64).
+    pub which: Tensor,
+    /// How often each is there (INT64).
+    pub count: Tensor,
+}
+
 /// # Moving
 ///
 /// Of every dtype but BYTES.
@@ -114,6 +127,63 @@ impl Tensor {
     /// See [`Tensor`].
     pub fn triangle(&self, upper: bool, diagonal: i64) -> Result<Tensor> {
         Ok(Tensor(self.0.triangle(upper, diagonal)?))
+    }
+}
+
+/// # Choosing
+///
+/// Of every dtype but BYTES.
+impl Tensor {
+    /// The positions along `axis` at which `condition` (BOOL of rank 1, no longer than that dimension) holds; without an
+    /// axis this is flattened first. ONNX Compress.
+    ///
+    /// ```
+    /// # use innkeeper_sdk::Tensor;
+    /// let x = Tensor::from_slice(&[3], &[1f32, 2.0, 3.0])?;
+    /// let chosen = x.compress(&Tensor::from_bools(&[3], &[true, false, true])?, Some(0))?;
+    /// assert_eq!(chosen.to_vec::<f32>()?, [1.0, 3.0]);
+    /// # Ok::<(), innkeeper_sdk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn compress(&self, condition: &Tensor, axis: Option<i32>) -> Result<Tensor> {
+        Ok(Tensor(self.0.compress(&condition.0, axis)?))
+    }
+
+    /// Of all elements, flattened, the different values, in ascending order if `sorted` and else in that of their first
+    /// places; NaNs are one value, larger than any other. Numeric dtypes. ONNX Unique.
+    ///
+    /// ```
+    /// # use innkeeper_sdk::Tensor;
+    /// let unique = Tensor::from_slice(&[4], &[3i32, 1, 3, 3])?.unique(true)?;
+    /// assert_eq!(unique.values.to_vec::<i32>()?, [1, 3]);
+    /// assert_eq!(unique.first.to_vec::<i64>()?, [1, 0]);
+    /// assert_eq!(unique.which.to_vec::<i64>()?, [1, 0, 1, 1]);
+    /// assert_eq!(unique.count.to_vec::<i64>()?, [1, 3]);
+    /// # Ok::<(), innkeeper_sdk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn unique(&self, sorted: bool) -> Result<Unique> {
+        let (values, first, which, count) = self.0.unique(sorted)?;
+        let [values, first, which, count] = [values, first, which, count].map(Tensor);
+        Ok(Unique { values, first, which, count })
+    }
+
+    /// Along `time_axis` the first `lengths[b]` positions in reverse, for position b along `batch_axis`; `lengths` are
+    /// INT32 or INT64. ONNX ReverseSequence.
+    ///
+    /// # Errors
+    /// See [`Tensor`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) for a length outside of this.
+    pub fn reverse_sequence(
+        &self,
+        lengths: &Tensor,
+        batch_axis: i32,
+        time_axis: i32,
+    ) -> Result<Tensor> {
+        Ok(Tensor(self.0.reverse_sequence(&lengths.0, batch_axis, time_axis)?))
     }
 }
 

@@ -2,16 +2,12 @@
 //!
 //! They take FP16, BF16, FP32 and FP64 unless they say otherwise, all floating operands of one dtype.
 
-use super::{size, sizes};
+use super::{handle, size, sizes};
 use crate::host::layers;
 use crate::layers::{Activation, Attention, Conv, Pool, Window};
 use crate::{Result, Tensor};
 
-fn handle(tensor: Option<&Tensor>) -> Option<&crate::host::Handle> {
-    tensor.map(|tensor| &tensor.0)
-}
-
-fn window(at: &Window) -> Result<layers::Window> {
+pub(crate) fn window(at: &Window) -> Result<layers::Window> {
     Ok(layers::Window {
         strides: sizes(&at.strides)?,
         pads: sizes(&at.pads)?,
@@ -222,6 +218,17 @@ impl Tensor {
     pub fn max_pool(&self, pool: &Pool) -> Result<Tensor> {
         let (kernel, at) = (sizes(&pool.kernel)?, window(&pool.window)?);
         Ok(Tensor(layers::max_pool(&self.0, &kernel, &at, pool.ceil)?))
+    }
+
+    /// [`max_pool`](Tensor::max_pool), and where each largest lies (INT64), counting from the first element; the first of
+    /// several. ONNX MaxPool's second output.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn max_pool_indices(&self, pool: &Pool) -> Result<(Tensor, Tensor)> {
+        let (kernel, at) = (sizes(&pool.kernel)?, window(&pool.window)?);
+        let (largest, places) = layers::max_pool_indices(&self.0, &kernel, &at, pool.ceil)?;
+        Ok((Tensor(largest), Tensor(places)))
     }
 
     /// The mean of each window; what is padded counts as zeros with `count_include_pad`, else not. ONNX AveragePool.

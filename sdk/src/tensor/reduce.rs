@@ -20,6 +20,60 @@ impl Tensor {
         Ok(Tensor(self.0.sum(axes, keep_dims)?))
     }
 
+    /// The product over `axes`, all when empty; of no elements it is 1. `keep_dims` leaves each as size 1. Every dtype but
+    /// BOOL and BYTES; integers wrap around. ONNX ReduceProd.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn product(&self, axes: &[i32], keep_dims: bool) -> Result<Tensor> {
+        Ok(Tensor(self.0.product(axes, keep_dims)?))
+    }
+
+    /// ln(sum(e^a)) over `axes`, all when empty, computed without overflow. `keep_dims` leaves each as size 1. Put
+    /// together from `max`, `exp`, `sum` and `ln`. ONNX ReduceLogSumExp.
+    ///
+    /// ```
+    /// # use innkeeper_sdk::Tensor;
+    /// let x = Tensor::from_slice(&[2], &[1000f32, 1000.0])?;
+    /// assert!((x.logsumexp(&[], false)?.item()? - 1000.693).abs() < 1e-3);
+    /// # Ok::<(), innkeeper_sdk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Tensor`]; [`Error::InvalidArgument`](crate::Error::InvalidArgument) over no elements.
+    pub fn logsumexp(&self, axes: &[i32], keep_dims: bool) -> Result<Tensor> {
+        let largest = self.max(axes, true)?;
+        // An infinity less itself is no number; what is taken off must be finite.
+        let finite = largest.is_inf(true, true)?.select(&largest.zeros_like()?, &largest)?;
+        let sum = self.sub(&finite)?.exp()?.sum(axes, keep_dims)?.ln()?;
+        let shape: Vec<i64> = sum.shape().into_iter().map(|size| size as i64).collect();
+        sum.add(&finite.reshape(&shape)?)
+    }
+
+    /// (sum |a|^p)^(1/p) over `axes`, all when empty; p = 2 is the length. `keep_dims` leaves each as size 1. Put together
+    /// from `abs`, `pow` and `sum`. NumPy `linalg.norm`; ONNX ReduceL1 and ReduceL2.
+    ///
+    /// ```
+    /// # use innkeeper_sdk::Tensor;
+    /// let x = Tensor::from_slice(&[2], &[3f32, -4.0])?;
+    /// assert_eq!(x.norm(2.0, &[], false)?.item()?, 5.0);
+    /// assert_eq!(x.norm(1.0, &[], false)?.item()?, 7.0);
+    /// # Ok::<(), innkeeper_sdk::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn norm(&self, p: f64, axes: &[i32], keep_dims: bool) -> Result<Tensor> {
+        if p == 1.0 {
+            return self.abs()?.sum(axes, keep_dims);
+        }
+        if p == 2.0 {
+            return self.mul(self)?.sum(axes, keep_dims)?.sqrt();
+        }
+        let scalar = |value| Tensor::full(self.dtype(), &[], value);
+        self.abs()?.pow(&scalar(p)?)?.sum(axes, keep_dims)?.pow(&scalar(1.0 / p)?)
+    }
+
     /// The mean over `axes`, all when empty; of no elements it is NaN. `keep_dims` leaves each as
     /// size 1. ONNX ReduceMean.
     ///

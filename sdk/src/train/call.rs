@@ -1,6 +1,7 @@
 //! What training asks of the host, as data: the two hosts differ below this.
 
 use super::{Reduction, Slope};
+use crate::host::layers::Window;
 
 /// A loss with its gradient, or a backward pass; operands come at the call.
 #[derive(Clone, Debug)]
@@ -29,6 +30,12 @@ pub(crate) enum Backward {
     SumTo { shape: Vec<u32> },
     /// dy, x, weight: dx if wanted, dweight, dbias if wanted.
     Linear { input: bool, bias: bool },
+    /// dy, x, weight: dx if wanted, dweight, dbias if wanted.
+    Conv { window: Window, groups: u32, input: bool, bias: bool },
+    /// dy, x: dx.
+    MaxPool { kernel: Vec<u32>, window: Window, ceil: bool },
+    /// dy, x: dx.
+    AveragePool { kernel: Vec<u32>, window: Window, ceil: bool, count_include_pad: bool },
     /// x: some elements dropped.
     Dropout { rate: f64, seed: u64 },
 }

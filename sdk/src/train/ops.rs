@@ -4,6 +4,7 @@ mod arithmetic;
 mod loss;
 mod nn;
 mod shape;
+mod windows;
 
 use super::tape::backward_one;
 use crate::train::call::Backward;

@@ -22,6 +22,7 @@ def main():
     torch.set_num_threads(1)
     mlp()
     transformer()
+    images()
 
 
 def mlp():
@@ -83,6 +84,31 @@ def transformer():
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=1e-2)
     data = {"tokens": seen, "labels": next_tokens}
     run("transformer", model, optimiser, loss, data, norm_max=1.0)
+
+
+class Images(nn.Module):
+    """Two convolutions, the second in groups, with both kinds of pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 6, (3, 2), stride=(1, 2), groups=2)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = nn.functional.max_pool2d(torch.relu(self.norm(self.first(x))), 2)
+        x = nn.functional.avg_pool2d(torch.relu(self.second(x)), 2)
+        return self.head(x.flatten(1))
+
+
+def images():
+    torch.manual_seed(5)
+    model = Images()
+    x, labels = torch.randn(16, 1, 8, 8), torch.randint(0, 5, (16,))
+    loss = lambda: nn.functional.cross_entropy(model(x), labels)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    run("images", model, optimiser, loss, {"x": x, "labels": labels})
 
 
 def run(name, model, optimiser, loss, data, norm_max=None):

@@ -1,7 +1,8 @@
 //! Every operation that can be differentiated, in FP64, on random shapes.
 
+use innkeeper_sdk::layers::{Activation, Conv, Pool, Window};
 use innkeeper_sdk::train::{Parameter, Random, Reduction, Var};
-use innkeeper_sdk::{Result, Tensor};
+use innkeeper_sdk::{DType, Result, Tensor};
 
 const STEP: f64 = 1e-5;
 const ROUNDS: u64 = 6;
@@ -236,6 +237,73 @@ fn normalisations() {
         let mask = Tensor::from_slice(&[3, 3], &[0f64, -9.0, -9.0, 0.0, 0.0, -9.0, 0.0, 0.0, 0.0]);
         let mask = mask.unwrap();
         check("attention", &heads, seed, &|v| v[0].attention(&v[1], &v[2], Some(&mask), 0.7));
+    });
+}
+
+#[test]
+fn attention_of_any_shape() {
+    each_round(|seed, random| {
+        // Another length on the other side, no mask, and heads that share one of keys and values.
+        let heads = 1 + random.below(3);
+        for (kv, mask) in [(heads, false), (heads, true), (1, false)] {
+            let operands = [
+                tensor(&[2, heads, 3, 2], Of::Any, random),
+                tensor(&[2, kv, 4, 2], Of::Any, random),
+                tensor(&[2, kv, 4, 3], Of::Any, random),
+            ];
+            let mask = mask.then(|| tensor(&[2, 1, 3, 4], Of::Any, random));
+            check("attention", &operands, seed, &|v| {
+                v[0].attention(&v[1], &v[2], mask.as_ref(), 0.5)
+            });
+        }
+    });
+}
+
+#[test]
+fn convolutions() {
+    each_round(|seed, random| {
+        let (stride, pad, dilation) = (1 + random.below(2), random.below(2), 1 + random.below(2));
+        for groups in [1, 2] {
+            let window = Window {
+                strides: vec![stride, 1],
+                pads: vec![pad, 0, pad, 1],
+                dilations: vec![dilation, 1],
+            };
+            let conv = Conv { window, groups, ..Conv::default() };
+            let operands = [
+                tensor(&[2, 4, 6, 5], Of::Any, random),
+                tensor(&[2, 4 / groups, 3, 2], Of::Any, random),
+                tensor(&[2], Of::Any, random),
+            ];
+            check("conv", &operands, seed, &|v| v[0].conv(&v[1], Some(&v[2]), &conv));
+            check("conv without bias", &operands[..2], seed, &|v| v[0].conv(&v[1], None, &conv));
+            let x = operands[0].share().unwrap();
+            check("conv of data", &operands[1..], seed, &|v| {
+                Var::constant(x.share()?).conv(&v[0], Some(&v[1]), &conv)
+            });
+        }
+        let line = [tensor(&[1, 2, 7], Of::Any, random), tensor(&[3, 2, 2], Of::Any, random)];
+        check("conv of a line", &line, seed, &|v| v[0].conv(&v[1], None, &Conv::default()));
+    });
+    let x = Var::constant(Tensor::full(DType::Fp32, &[1, 1, 2, 2], 1.0).unwrap());
+    let relu = Conv { activation: Activation::Relu, ..Conv::default() };
+    let error = x.conv(&x, None, &relu).err().unwrap().to_string();
+    assert!(error.contains("activation"), "{error}");
+}
+
+#[test]
+fn pools() {
+    each_round(|seed, random| {
+        let x = [tensor(&[2, 2, 5, 4], Of::Any, random)];
+        let (stride, ceil) = (1 + random.below(2), seed % 2 == 0);
+        let window = Window { strides: vec![stride; 2], pads: vec![1; 4], ..Window::default() };
+        let all = Pool::default();
+        for pool in [Pool { kernel: vec![2, 3], window, ceil }, all] {
+            check("max-pool", &x, seed, &|v| v[0].max_pool(&pool));
+            for count in [false, true] {
+                check("average-pool", &x, seed, &|v| v[0].average_pool(&pool, count));
+            }
+        }
     });
 }
 

@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use innkeeper_sdk::layers::{Conv, Window};
 use innkeeper_sdk::train::{
-    Adam, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, Optimizer, Parameter, Random,
-    Reduction, Sequential, Sgd, Var,
+    Adam, AvgPool2d, Conv2d, Embedding, LayerNorm, Linear, MaxPool2d, Module, MultiHeadAttention,
+    Optimizer, Parameter, Random, Reduction, Sequential, Sgd, Var,
 };
 use innkeeper_sdk::{Assets, DType, Inputs, Model, Outputs, Result, Signature, Tensor};
 
@@ -167,4 +168,32 @@ fn a_small_transformer() {
         logits.cross_entropy_with(&golden["labels"], None, 0.1, Reduction::Mean).unwrap()
     };
     check("transformer", &golden, &model.parameters(), &mut adam, Some(1.0), &loss);
+}
+
+#[test]
+fn a_small_network_of_images() {
+    let golden = golden("images");
+    let of = |name: &str| Parameter::new(golden[&format!("begin.{name}")].share().unwrap());
+    let conv = |name: &str, window: Window, groups: usize| Conv2d {
+        weight: of(&format!("{name}.weight")),
+        bias: Some(of(&format!("{name}.bias"))),
+        conv: Conv { window, groups, ..Conv::default() },
+    };
+    let first = conv("first", Window { pads: vec![1; 4], ..Window::default() }, 1);
+    let second = conv("second", Window { strides: vec![1, 2], ..Window::default() }, 2);
+    let norm = [of("norm.weight"), of("norm.bias")];
+    let head = Linear { weight: of("head.weight"), bias: Some(of("head.bias")) };
+    let forward = |x: &Var| -> Result<Var> {
+        let [scale, bias] = [0, 1].map(|index: usize| norm[index].var());
+        let x = first.forward(x)?.batch_norm(&scale, &bias, 1e-5)?.relu()?;
+        let x = second.forward(&MaxPool2d::new(2).forward(&x)?)?.relu()?;
+        head.forward(&AvgPool2d::new(2).forward(&x)?.reshape(&[-1, 6])?)
+    };
+    let x = Var::constant(golden["x"].share().unwrap());
+    let loss = || forward(&x).unwrap().cross_entropy(&golden["labels"]).unwrap();
+    let modules: [&dyn Module; 3] = [&first, &second, &head];
+    let parameters = modules.into_iter().flat_map(Module::parameters).chain(norm.clone());
+    let parameters: Vec<Parameter> = parameters.collect();
+    let mut sgd = Sgd::new(0.1).momentum(0.9);
+    check("images", &golden, &parameters, &mut sgd, None, &loss);
 }

@@ -74,6 +74,7 @@ fn parameters_are_strings_numbers_and_bools() {
         world.acme.post(ADD_ONE, &json!({ "inputs": row(0.0), "parameters": parameters }))
     };
     let fine = json!({ "text": "x", "whole": 7, "float": -1.5e3, "yes": true, "no": false });
+    with(json!({ "priority": 0, "timeout": 10_000_000, "sequence_id": 0 })).expect_status(200);
     with(fine).expect_status(200);
     with(json!({})).expect_status(200);
     let cases = [
@@ -85,7 +86,10 @@ fn parameters_are_strings_numbers_and_bools() {
         (json!({ "binary_data_output": 1 }), "binary_data_output"),
         // What has a meaning elsewhere and none here must not be taken as if it had been heeded.
         (json!({ "sequence_id": 5 }), "sequence_id"),
+        (json!({ "sequence_start": true }), "sequence_id"),
         (json!({ "priority": 1 }), "priority"),
+        (json!({ "priority": -1 }), "priority"),
+        (json!({ "timeout": 1.5 }), "timeout"),
         (json!({ "triton_enable_empty_final_response": true }), "triton_"),
     ];
     for (parameters, text) in cases {

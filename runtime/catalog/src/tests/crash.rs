@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::{Bench, Hand, UPLOADS, files, key, name, new_version, open};
-use crate::{Catalog, CatalogError, Digest, NewVersion, Sharing, UploadId};
+use crate::{Catalog, CatalogError, Digest, NewVersion, Rollout, Share, Sharing, UploadId};
 
 /// The journey, one acknowledged call after another.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,8 @@ enum Call {
     Cancel,
     Publish(&'static str, &'static [&'static str]),
     Alias(&'static str),
+    Try(&'static str),
+    Promote,
     Share,
     Delete(&'static str),
     Sweep,
@@ -44,6 +46,8 @@ const JOURNEY: &[Call] = &[
     Call::Publish("2", &[]),
     Call::Publish("3", &["canary"]),
     Call::Alias("2"),
+    Call::Try("1"),
+    Call::Promote,
     Call::Share,
     Call::Delete("3"),
     Call::Begin,
@@ -61,8 +65,10 @@ const STEPS: &[&str] = &[
     "blob: recorded",
     "blob: stored",
     "delete version: written",
+    "promote: written",
     "publish: committed",
     "publish: written",
+    "rollout: written",
     "sharing: written",
     "sweep: blob row",
     "sweep: references",
@@ -210,6 +216,19 @@ async fn make(
         Call::Alias(version) => {
             catalog.set_alias(&key("acme/digits"), &name("stable"), &name(version)).await
         }
+        Call::Try(version) => {
+            let rollout = Rollout {
+                alias: name("stable"),
+                candidate: name(version),
+                canary: Share::ALL,
+                shadow: Share::NONE,
+                sticky: String::new(),
+                bounds: String::new(),
+                created_ms: 0,
+            };
+            catalog.set_rollout(&key("acme/digits"), &rollout).await
+        }
+        Call::Promote => catalog.promote(&key("acme/digits"), &name("stable")).await.map(|_| ()),
         Call::Share => {
             let sharing = Sharing::Tenants(vec![name("zeta")]);
             catalog.set_sharing(&key("acme/digits"), &sharing).await
@@ -281,7 +300,7 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Copies what `kill -9` leaves: every file as it is now, and no lock.
-fn copy_folder(from: &Path, to: &Path) {
+pub(super) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();

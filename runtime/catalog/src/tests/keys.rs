@@ -138,7 +138,7 @@ async fn one_process_at_a_time() {
 async fn a_newer_catalog_is_refused_and_left_alone() {
     let bench = Bench::new().await;
     let mut write = bench.catalog.inner.store.write().await.expect("a write");
-    sqlx::query("UPDATE _sqlx_migrations SET version = 9999")
+    sqlx::query("UPDATE _sqlx_migrations SET version = 9999 WHERE version = 1")
         .execute(&mut *write)
         .await
         .expect("changed");

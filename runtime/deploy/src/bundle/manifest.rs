@@ -1,7 +1,7 @@
 //! The manifest: what a bundle holds and how the model wants to be run.
 
 use innkeeper_catalog::Digest;
-use innkeeper_predict::{Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Isolation, LimitOverrides};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
@@ -38,6 +38,9 @@ pub struct Manifest {
     /// Limits that this model lowers for itself.
     #[serde(default)]
     pub limits: LimitOverrides,
+    /// How its requests are put together, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batching: Option<Batching>,
 }
 
 /// Bytes, named by digest.
@@ -87,6 +90,7 @@ impl Manifest {
             )));
         }
         check_description(&manifest.description)?;
+        check_batching(manifest.batching.as_ref(), manifest.isolation)?;
         manifest.check_assets()?;
         Ok(manifest)
     }
@@ -128,6 +132,22 @@ pub(super) fn check_description(text: &str) -> Result<(), BundleError> {
     match text.len() {
         0..=DESCRIPTION_BYTES_MAX => Ok(()),
         got => Err(BundleError::Description { got }),
+    }
+}
+
+/// Whether a model that is isolated like this may be batched like that.
+pub(super) fn check_batching(
+    batching: Option<&Batching>,
+    isolation: Isolation,
+) -> Result<(), BundleError> {
+    let Some(batching) = batching else { return Ok(()) };
+    batching.check().map_err(|error| BundleError::Manifest(error.to_string()))?;
+    match isolation {
+        Isolation::Tenant => Ok(()),
+        Isolation::Request => Err(BundleError::Manifest(
+            "batching puts several requests into one instance; isolation = \"request\" forbids that"
+                .into(),
+        )),
     }
 }
 

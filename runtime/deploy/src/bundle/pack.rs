@@ -132,6 +132,7 @@ fn describe(
         isolation: plugin.isolation,
         device: plugin.device,
         limits: plugin.limits.clone(),
+        batching: plugin.batching.clone(),
     })
 }
 

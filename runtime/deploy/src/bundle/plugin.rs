@@ -1,10 +1,10 @@
 //! `innkeeper.toml`: a plugin's own description, which a bundle is made from.
 
-use innkeeper_predict::{Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Isolation, LimitOverrides};
 use serde::Deserialize;
 
 use super::error::short;
-use super::manifest::{check_asset_name, check_description};
+use super::manifest::{check_asset_name, check_batching, check_description};
 use super::{ASSETS_MAX, Device, Manifest, PackError};
 
 /// What a plugin's folder says about itself in `innkeeper.toml`.
@@ -18,6 +18,11 @@ use super::{ASSETS_MAX, Device, Manifest, PackError};
 ///
 ///     [limits]
 ///     deadline_ms_max = 500
+///
+///     [batching]
+///     preferred = [4, 8]
+///     max = 32
+///     delay_us = 500
 ///
 ///     [[assets]]
 ///     name = "weights.safetensors"
@@ -46,6 +51,9 @@ pub struct PluginToml {
     /// Limits that the model lowers for itself.
     #[serde(default)]
     pub limits: LimitOverrides,
+    /// How its requests are put together, if they are.
+    #[serde(default)]
+    pub batching: Option<Batching>,
     /// The files that go with the code, in any order.
     #[serde(default)]
     pub assets: Vec<PluginAsset>,
@@ -71,6 +79,7 @@ impl PluginToml {
             isolation: Manifest::default_isolation(),
             device: Device::Auto,
             limits: LimitOverrides::default(),
+            batching: None,
             assets: Vec::new(),
         }
     }
@@ -90,6 +99,7 @@ impl PluginToml {
     /// Also what was made by hand must keep to the rules before it is packed.
     pub(super) fn check(&self) -> Result<(), PackError> {
         check_description(&self.description)?;
+        check_batching(self.batching.as_ref(), self.isolation)?;
         if self.assets.len() > ASSETS_MAX {
             return Err(super::BundleError::TooManyAssets { got: self.assets.len() }.into());
         }

@@ -42,6 +42,7 @@ pub(super) fn bare(
         isolation: Manifest::default_isolation(),
         device: Device::Auto,
         limits: LimitOverrides::default(),
+        batching: None,
     };
     let manifest_bytes = manifest.to_text().into();
     Ok(Bundle { manifest, manifest_bytes, component, assets: Vec::new() })

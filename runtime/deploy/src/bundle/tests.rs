@@ -51,6 +51,7 @@ fn manifest(assets: Vec<AssetRef>) -> Manifest {
         isolation: Isolation::Request,
         device: Device::Auto,
         limits: LimitOverrides { handles_max: Some(3), ..LimitOverrides::default() },
+        batching: None,
     }
 }
 

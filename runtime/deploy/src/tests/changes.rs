@@ -5,6 +5,7 @@ use innkeeper_sandbox::Compiler;
 
 use super::guest::Guest;
 use super::host::*;
+use crate::Compatibility;
 
 /// A host with two versions of `a/m`, and the alias `stable` on the first.
 async fn two() -> (tempfile::TempDir, Host) {
@@ -21,7 +22,10 @@ async fn an_alias_moves_and_what_is_warm_stays() {
     let (_dir, host) = two().await;
     let (first, second) = (host.resolve(Some("1")), host.resolve(Some("2")));
     assert!(Arc::ptr_eq(&host.resolve(None), &first));
-    host.deployer.set_alias(&key(), &name("stable"), &name("2")).await.unwrap();
+    host.deployer
+        .set_alias(&key(), &name("stable"), &name("2"), Compatibility::Required)
+        .await
+        .unwrap();
     assert!(Arc::ptr_eq(&host.resolve(None), &second));
     assert!(Arc::ptr_eq(&host.resolve(Some("1")), &first));
     host.deployer.delete_alias(&key(), &name("stable")).await.unwrap();
@@ -33,8 +37,10 @@ async fn an_alias_moves_and_what_is_warm_stays() {
 async fn what_is_refused_changes_nothing() {
     let (_dir, host) = two().await;
     let deployer = &host.deployer;
-    assert!(deployer.set_alias(&key(), &name("stable"), &name("3")).await.is_err());
-    assert!(deployer.set_alias(&key(), &name("2"), &name("1")).await.is_err());
+    for (alias, version) in [("stable", "3"), ("2", "1")] {
+        let set = deployer.set_alias(&key(), &name(alias), &name(version), Compatibility::Required);
+        assert!(set.await.is_err(), "{alias}");
+    }
     assert!(deployer.delete_alias(&key(), &name("canary")).await.is_err());
     assert!(deployer.delete_version(&key(), &name("3")).await.is_err());
     let error = deployer.delete_version(&key(), &name("1")).await.unwrap_err();

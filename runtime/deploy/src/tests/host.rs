@@ -7,13 +7,14 @@ use bytes::Bytes;
 use innkeeper_catalog::{Catalog, Digest, ModelKey, Published, TenantName};
 use innkeeper_predict::{
     Deployment, Endpoint, Isolation, LimitOverrides, Limits, Predictor, PredictorConfig, Request,
+    Schedule,
 };
 use innkeeper_sandbox::{Compiler, Engine, EngineConfig};
 use innkeeper_tensor::{Named, Tensor};
 use tempfile::TempDir;
 
 use crate::bundle::{AssetRef, BlobRef, Bundle, Device, Manifest};
-use crate::{DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
+use crate::{Compatibility, DeployConfig, DeployError, DeployRequest, Deployed, Deployer, Source};
 
 pub(crate) struct Host {
     pub(crate) catalog: Catalog,
@@ -76,6 +77,7 @@ impl Host {
             model: name("m"),
             version: name(version),
             aliases: aliases.iter().map(|alias| name(alias)).collect(),
+            compatibility: Compatibility::Required,
             source: Source::Bundle(bundle.to_bytes().into()),
         };
         self.deployer.deploy(request).await
@@ -95,10 +97,12 @@ impl Host {
         let request = Request {
             caller: name("a"),
             deployment: self.resolve(slot),
+            via: None,
             id: String::new(),
             parameters: vec![],
             inputs: vec![Named { name: "INPUT0".into(), tensor: input }],
             outputs: vec![],
+            schedule: Schedule::default(),
         };
         let answer = self.predictor.predict(request).await.map_err(|error| error.to_string())?;
         Ok(answer.outputs[0].tensor.elements::<f32>().unwrap().to_vec())
@@ -133,6 +137,7 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         isolation: Isolation::Tenant,
         device: Device::Auto,
         limits: LimitOverrides::default(),
+        batching: None,
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();
     let manifest_bytes = manifest.to_text().into();

@@ -7,7 +7,7 @@ use innkeeper_sandbox::{Assets, CompileLimits, Compiler};
 
 use super::guest::*;
 use super::host::*;
-use crate::{DeployError, DeployRequest, Source};
+use crate::{Compatibility, DeployError, DeployRequest, Source};
 
 /// A file of one tensor, `w`.
 const WEIGHTS: &[u8] = b"\x38\0\0\0\0\0\0\0{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  \0\0\x80\x3f";
@@ -43,6 +43,7 @@ async fn a_bare_component_is_served() {
         model: name("m"),
         version: name("1"),
         aliases: vec![],
+        compatibility: Compatibility::Required,
         source: Source::Component(echo().component().into()),
     };
     host.deployer.deploy(request).await.unwrap();

@@ -1,9 +1,13 @@
 //! The management API under `/api/v1`.
 
+mod audit;
 mod models;
+mod policy;
 mod publish;
 mod tenants;
+mod traffic;
 mod uploads;
+mod usage;
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -14,15 +18,32 @@ use serde::de::DeserializeOwned;
 use crate::app::Exchange;
 use crate::body::{self, Parts};
 use crate::error::Failure;
+use crate::journal::Entry;
 use crate::query;
 use crate::reply::Reply;
 use crate::route::Route;
 
+pub(crate) use traffic::differences;
+
 /// Bytes of a JSON body here; the largest is a list of tenants to share a model with.
 const JSON_BYTES_MAX: u64 = 256 << 10;
 
-/// Answers a request for the management API.
+/// Answers a request for the management API, and writes down what it changes.
 pub(crate) async fn handle(
+    at: Exchange<'_>,
+    route: Route<'_>,
+    body: &mut Incoming,
+    entry: &Entry,
+) -> Result<Reply, Failure> {
+    let Some(open) = audit::begin(at, &route, entry).await? else {
+        return dispatch(at, route, body).await;
+    };
+    let reply = dispatch(at, route, body).await;
+    open.end(&reply).await;
+    reply
+}
+
+async fn dispatch(
     at: Exchange<'_>,
     route: Route<'_>,
     body: &mut Incoming,
@@ -37,6 +58,13 @@ pub(crate) async fn handle(
         Route::ShowAlias { model, alias } => models::show_alias(at, model, alias).await,
         Route::SetAlias { model, alias } => models::set_alias(at, model, alias, body).await,
         Route::DeleteAlias { model, alias } => models::delete_alias(at, model, alias).await,
+        Route::AliasHistory { model, alias } => traffic::history(at, model, alias).await,
+        Route::ShowRollout { model, alias } => traffic::show(at, model, alias),
+        Route::SetRollout { model, alias } => traffic::set(at, model, alias, body).await,
+        Route::Promote { model, alias } => traffic::promote(at, model, alias).await,
+        Route::RollBack { model, alias } => traffic::roll_back(at, model, alias, body).await,
+        Route::ShowPolicy { model } => policy::show(at, model).await,
+        Route::SetPolicy { model } => policy::set(at, model, body).await,
         Route::ShowSharing { model } => models::show_sharing(at, model).await,
         Route::SetSharing { model } => models::set_sharing(at, model, body).await,
         Route::Logs { model } => models::logs(at, model),
@@ -49,6 +77,8 @@ pub(crate) async fn handle(
         Route::Usage { tenant } => tenants::usage(at, tenant).await,
         Route::ShowLimits { tenant } => tenants::limits(at, tenant).await,
         Route::SetLimits { tenant } => tenants::set_limits(at, tenant, body).await,
+        Route::UsagePeriods => usage::export(at).await,
+        Route::Audit => audit::list(at).await,
         Route::Tenants => tenants::list(at).await,
         Route::CreateTenant => tenants::create(at, body).await,
         Route::Keys { tenant } => tenants::keys(at, tenant).await,
@@ -86,15 +116,31 @@ async fn json_body<T: DeserializeOwned>(
     at: Exchange<'_>,
     body: &mut Incoming,
 ) -> Result<T, Failure> {
+    let held = json_bytes(at, body).await?;
+    read_json(&held.bytes)
+}
+
+/// A JSON body that may be left out.
+async fn json_body_or_default<T: DeserializeOwned + Default>(
+    at: Exchange<'_>,
+    body: &mut Incoming,
+) -> Result<T, Failure> {
+    let held = json_bytes(at, body).await?;
+    if held.bytes.is_empty() { Ok(T::default()) } else { read_json(&held.bytes) }
+}
+
+async fn json_bytes(at: Exchange<'_>, body: &mut Incoming) -> Result<body::Held, Failure> {
     no_query(at)?;
     let parts = Parts::new(body, at.app.config.body_idle_ms);
-    let held =
-        body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &at.app.budget.of(&at.caller.tenant))
-            .await?;
+    let budget = at.app.budget.of(&at.caller.tenant);
+    body::read(parts, "json_bytes_max", JSON_BYTES_MAX, &budget).await
+}
+
+fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
     // A list would be read as the values of an object without their names.
-    if held.bytes.trim_ascii_start().first() != Some(&b'{') {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(Failure::bad_request("the body must be a JSON object"));
     }
-    serde_json::from_slice(&held.bytes)
+    serde_json::from_slice(bytes)
         .map_err(|error| Failure::bad_request(format!("the body does not read: {error}")))
 }

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use innkeeper_catalog::{
-    AliasName, ModelKey, ModelRecord, Scope, Sharing, TenantName, VersionName, VersionRecord,
+    AliasName, ModelKey, ModelRecord, Rollout, Scope, Sharing, TenantName, VersionName,
+    VersionRecord,
 };
-use innkeeper_predict::{Deployment, Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Deployment, Isolation, LimitOverrides};
 use innkeeper_tensor::TensorSpec;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::traffic::{Brief, compatibility};
 use super::{json_body, no_query, segment};
 use crate::app::Exchange;
 use crate::error::Failure;
@@ -30,6 +32,9 @@ struct Model<'a> {
     owner: &'a str,
     sharing: With,
     aliases: BTreeMap<&'a str, &'a str>,
+    /// What is tried behind aliases.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    rollouts: BTreeMap<&'a str, Brief<'a>>,
     /// In the order they were published.
     versions: Vec<Version<'a>>,
     created_ms: i64,
@@ -61,6 +66,8 @@ struct Facts<'a> {
     description: &'a str,
     isolation: Isolation,
     limits: &'a LimitOverrides,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batching: Option<&'a Batching>,
     inputs: Vec<Spec<'a>>,
     outputs: Vec<Spec<'a>>,
 }
@@ -95,11 +102,11 @@ struct SharingBody {
     with: With,
 }
 
-fn key(at: Exchange<'_>, model: &str) -> Result<ModelKey, Failure> {
+pub(super) fn key(at: Exchange<'_>, model: &str) -> Result<ModelKey, Failure> {
     Ok(ModelKey::new(at.caller.tenant.clone(), segment(model)?))
 }
 
-async fn record(at: Exchange<'_>, model: &str) -> Result<ModelRecord, Failure> {
+pub(super) async fn record(at: Exchange<'_>, model: &str) -> Result<ModelRecord, Failure> {
     no_query(at)?;
     Ok(at.app.catalog.model(&key(at, model)?).await?)
 }
@@ -117,6 +124,7 @@ pub(super) fn list(at: Exchange<'_>) -> Reply {
         owner: own.as_str(),
         sharing: with(&endpoint.sharing),
         aliases: aliases(&endpoint.aliases),
+        rollouts: rollouts(endpoint.rollouts.iter().map(|traffic| &traffic.rollout)),
         versions: endpoint.versions.iter().map(|deployment| served(deployment)).collect(),
         created_ms: endpoint.versions.first().map_or(0, |deployment| deployment.created_ms),
     });
@@ -136,6 +144,10 @@ fn aliases(aliases: &[(AliasName, VersionName)]) -> BTreeMap<&str, &str> {
     aliases.iter().map(|(alias, version)| (alias.as_str(), version.as_str())).collect()
 }
 
+fn rollouts<'a>(rollouts: impl IntoIterator<Item = &'a Rollout>) -> BTreeMap<&'a str, Brief<'a>> {
+    rollouts.into_iter().map(|rollout| (rollout.alias.as_str(), Brief::new(rollout))).collect()
+}
+
 /// `GET /api/v1/models/{m}`
 pub(super) async fn show(at: Exchange<'_>, model: &str) -> Result<Reply, Failure> {
     let record = record(at, model).await?;
@@ -144,6 +156,7 @@ pub(super) async fn show(at: Exchange<'_>, model: &str) -> Result<Reply, Failure
         owner: record.key.owner.as_str(),
         sharing: with(&record.sharing),
         aliases: aliases(&record.aliases),
+        rollouts: rollouts(&record.rollouts),
         versions: record.versions.iter().map(|version| kept(at, version)).collect(),
         created_ms: record.created_ms,
     }))
@@ -197,6 +210,7 @@ fn facts(deployment: &Deployment) -> Facts<'_> {
         description: &deployment.description,
         isolation: deployment.isolation,
         limits: &deployment.limits,
+        batching: deployment.batching(),
         inputs: deployment.signature.inputs.iter().map(spec).collect(),
         outputs: deployment.signature.outputs.iter().map(spec).collect(),
     }
@@ -227,6 +241,8 @@ pub(super) async fn delete_version(
 struct Alias<'a> {
     alias: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<Brief<'a>>,
 }
 
 /// `GET /api/v1/models/{m}/aliases/{a}`
@@ -242,7 +258,9 @@ pub(super) async fn show_alias(
         let message = format!("model {} has no alias {wanted}", record.key);
         Failure::new(StatusCode::NOT_FOUND, "not_found", message)
     })?;
-    Ok(json(&Alias { alias: alias.as_str(), version: version.as_str() }))
+    let rollout = record.rollouts.iter().find(|rollout| rollout.alias == wanted);
+    let rollout = rollout.map(Brief::new);
+    Ok(json(&Alias { alias: alias.as_str(), version: version.as_str(), rollout }))
 }
 
 /// `PUT /api/v1/models/{m}/aliases/{a}`
@@ -256,12 +274,14 @@ pub(super) async fn set_alias(
     #[serde(deny_unknown_fields)]
     struct Body {
         version: VersionName,
+        #[serde(default)]
+        force: bool,
     }
     at.caller.require(Scope::Publish)?;
     let (key, alias): (ModelKey, AliasName) = (key(at, model)?, segment(alias)?);
-    let Body { version } = json_body(at, body).await?;
-    at.app.deployer.set_alias(&key, &alias, &version).await?;
-    Ok(json(&Alias { alias: alias.as_str(), version: version.as_str() }))
+    let Body { version, force } = json_body(at, body).await?;
+    at.app.deployer.set_alias(&key, &alias, &version, compatibility(force)).await?;
+    Ok(json(&Alias { alias: alias.as_str(), version: version.as_str(), rollout: None }))
 }
 
 /// `DELETE /api/v1/models/{m}/aliases/{a}`

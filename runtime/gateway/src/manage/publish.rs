@@ -4,10 +4,11 @@ use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use innkeeper_catalog::{AliasName, ModelName, Published, Scope, VersionName};
-use innkeeper_deploy::{DeployRequest, Deployed, Source};
+use innkeeper_deploy::{Compatibility, DeployRequest, Deployed, Source};
 use serde::Serialize;
 
 use super::segment;
+use super::traffic::compatibility;
 use crate::app::Exchange;
 use crate::body::{self, Parts};
 use crate::error::Failure;
@@ -44,7 +45,7 @@ pub(super) async fn publish(
     at.caller.require(Scope::Publish)?;
     let model: ModelName = segment(model)?;
     let version: VersionName = segment(version)?;
-    let aliases = aliases(at)?;
+    let (aliases, compatibility) = aliases(at)?;
     let kind = kind(at)?;
 
     let bytes = read(at, incoming).await?;
@@ -53,13 +54,15 @@ pub(super) async fn publish(
         Kind::Component => Source::Component(bytes.bytes.clone()),
     };
     let tenant = at.caller.tenant.clone();
-    let request = DeployRequest { tenant, model, version, aliases: aliases.clone(), source };
+    let wanted = aliases.clone();
+    let request = DeployRequest { tenant, model, version, aliases: wanted, compatibility, source };
     let deployed = at.app.deployer.deploy(request).await?;
     Ok(answer(&deployed, &aliases))
 }
 
-fn aliases(at: Exchange<'_>) -> Result<Vec<AliasName>, Failure> {
-    let query = Query::read(at.parts.uri.query(), &["alias"])?;
+/// The aliases that the version is to take, and whether it may break those who call by them.
+fn aliases(at: Exchange<'_>) -> Result<(Vec<AliasName>, Compatibility), Failure> {
+    let query = Query::read(at.parts.uri.query(), &["alias", "force"])?;
     let mut aliases = Vec::new();
     for text in query.all("alias") {
         let alias: AliasName = text.parse().map_err(|error: innkeeper_catalog::NameError| {
@@ -69,7 +72,7 @@ fn aliases(at: Exchange<'_>) -> Result<Vec<AliasName>, Failure> {
             aliases.push(alias);
         }
     }
-    Ok(aliases)
+    Ok((aliases, compatibility(query.one("force")?.unwrap_or(false))))
 }
 
 fn kind(at: Exchange<'_>) -> Result<Kind, Failure> {

@@ -157,7 +157,12 @@ pub(super) async fn create(at: Exchange<'_>, body: &mut Incoming) -> Result<Repl
     }
     at.caller.require(Scope::Admin)?;
     let tenant: Tenant = json_body(at, body).await?;
-    at.app.catalog.create_tenant(&tenant.name).await?;
+    let (app, name) = (Arc::clone(at.app), tenant.name.clone());
+    to_end(async move {
+        app.catalog.create_tenant(&name).await?;
+        app.gate.refresh(&app.catalog).await
+    })
+    .await?;
     Ok(json_as(StatusCode::CREATED, &tenant))
 }
 

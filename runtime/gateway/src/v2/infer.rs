@@ -7,14 +7,14 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Deployment, Prediction, Request};
+use innkeeper_predict::{Choice, Deployment, Prediction, Request};
 use innkeeper_tensor::{Signature, TensorSpec};
 
 use super::request::{self, Infer, Wanted};
 use super::response::{self, Form, Head};
 use super::{Bad, data, raw};
 use crate::app::{Exchange, offload};
-use crate::body::{self, Parts};
+use crate::body::{self, BODY_BYTES_MAX, Parts};
 use crate::coding;
 use crate::error::Failure;
 use crate::journal::Entry;
@@ -24,8 +24,6 @@ use crate::route::Target;
 /// The length of the JSON in front of binary tensors, both ways.
 const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// The name of the limit on bodies, for error texts.
-const BODY_BYTES_MAX: &str = "body_bytes_max";
 
 /// Answers an inference request.
 pub(crate) async fn infer(
@@ -37,7 +35,8 @@ pub(crate) async fn infer(
     let headers = &at.parts.headers;
     at.caller.require(Scope::Predict)?;
     let (endpoint, slot) = at.endpoint(target)?;
-    let deployment = Arc::clone(endpoint.resolve(slot.as_deref())?);
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let Choice { deployment, via } = endpoint.choose(slot.as_deref(), header)?;
     entry.deployment = Some(Arc::clone(&deployment));
     check_content_type(headers)?;
     let header_len = header_len(headers)?;
@@ -55,10 +54,12 @@ pub(crate) async fn infer(
     let request = Request {
         caller: at.caller.tenant.clone(),
         deployment: Arc::clone(&deployment),
+        via,
         id: infer.id.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| entry.id().to_owned()),
         parameters: infer.parameters,
         inputs: infer.inputs,
         outputs: form.wanted.iter().map(|wanted| wanted.name.clone()).collect(),
+        schedule: infer.schedule,
     };
     let prediction = at.app.predictor.predict(request).await?;
     let reply = encode(deployment, infer.id, prediction, form).await?;

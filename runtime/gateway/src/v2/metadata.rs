@@ -1,7 +1,7 @@
 //! What the server and its models say about themselves.
 
 use innkeeper_predict::{Endpoint, Predictor};
-use innkeeper_tensor::TensorSpec;
+use innkeeper_tensor::{Signature, TensorSpec};
 use serde::Serialize;
 
 use crate::GatewayConfig;
@@ -10,9 +10,8 @@ use crate::gate::Caller;
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
-/// The protocol's `<project>_<format>`.
-/// What a model is shown as that says nothing else of itself.
+pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+/// The protocol's `<project>_<format>`: what a model is shown as that says nothing else of itself.
 const PLATFORM: &str = "wasm_component";
 
 #[derive(Serialize)]
@@ -59,12 +58,11 @@ pub(crate) fn models(predictor: &Predictor, caller: &Caller, owner: &str) -> Rep
 pub(crate) fn model(endpoint: &Endpoint, slot: Option<&str>) -> Result<Reply, Failure> {
     let deployment = endpoint.resolve(slot)?;
     let signature = &deployment.signature;
-    let platform = signature.properties.iter().find(|(key, _)| key == "platform");
     let properties = signature.properties.iter().map(|(k, v)| (k.clone(), v.as_str().into()));
     Ok(json(&Model {
         name: endpoint.key.name.as_str(),
         versions: endpoint.versions.iter().map(|version| version.version.as_str()).collect(),
-        platform: platform.map_or(PLATFORM, |(_, platform)| platform.as_str()),
+        platform: platform(signature),
         inputs: signature.inputs.iter().map(spec).collect(),
         outputs: signature.outputs.iter().map(spec).collect(),
         properties: properties.collect(),
@@ -80,6 +78,12 @@ pub(crate) fn model_ready(endpoint: &Endpoint, slot: Option<&str>) -> Result<Rep
     }
     endpoint.resolve(slot)?;
     Ok(json(&Ready { name: endpoint.key.name.as_str(), ready: true }))
+}
+
+/// What a model is shown as.
+pub(crate) fn platform(signature: &Signature) -> &str {
+    let own = signature.properties.iter().find(|(key, _)| key == "platform");
+    own.map_or(PLATFORM, |(_, platform)| platform.as_str())
 }
 
 fn spec(spec: &TensorSpec) -> Spec<'_> {

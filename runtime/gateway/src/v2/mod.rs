@@ -17,7 +17,9 @@ mod tokens;
 
 pub(crate) use bad::Bad;
 pub(crate) use infer::infer;
-pub(crate) use metadata::{model, model_ready, models, server};
+pub(crate) use metadata::{EXTENSIONS, model, model_ready, models, platform, server};
+pub(crate) use parameters::{NOT_SERVED, PARAMETERS_MAX, SEQUENCE_ID_BYTES_MAX, is_the_servers};
+pub(crate) use request::ID_BYTES_MAX;
 
 /// The inputs of a JSON request and the outputs that it asks for.
 #[cfg(test)]

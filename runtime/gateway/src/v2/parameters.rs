@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use innkeeper_predict::SequenceId;
 use innkeeper_tensor::Signature;
 use serde::de::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -12,9 +13,17 @@ use super::reading::{Fields, Reading};
 pub(crate) const NOT_SERVED: &str = "this parameter is not served here";
 
 /// More parameters than any protocol defines.
-const PARAMETERS_MAX: usize = 64;
+pub(crate) const PARAMETERS_MAX: usize = 64;
+/// Whether a request's parameter of this name is for the server, of which none is served, and not for the model.
+pub(crate) fn is_the_servers(name: &str) -> bool {
+    name == "headers" || name.starts_with("triton_")
+}
+
 /// Bytes of one parameter's JSON text.
 const PARAMETER_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a text that names a sequence.
+pub(crate) const SEQUENCE_ID_BYTES_MAX: usize = 256;
 
 /// Reads an object of parameters, each once.
 ///
@@ -72,4 +81,25 @@ pub(crate) fn value<'de, D: Deserializer<'de>>(
         return Err(reading.keep(reading.take(&error)));
     }
     Ok(reading.as_sent(text).to_owned())
+}
+
+/// Reads what names a sequence: a number, or a text. 0 and the empty text name none.
+///
+/// # Errors
+/// Any other value, and a text that is too long.
+pub(crate) fn sequence_id<'de, D: Deserializer<'de>>(
+    reading: &Reading<'de>,
+    from: D,
+) -> Result<Option<SequenceId>, D::Error> {
+    let text = value(reading, from)?;
+    if let Ok(number) = text.parse::<u64>() {
+        return Ok((number != 0).then_some(SequenceId::Number(number)));
+    }
+    match serde_json::from_str::<String>(&text) {
+        Ok(name) if name.len() > SEQUENCE_ID_BYTES_MAX => {
+            Err(reading.bad(format!("longer than {SEQUENCE_ID_BYTES_MAX} bytes")))
+        }
+        Ok(name) => Ok((!name.is_empty()).then_some(SequenceId::Text(name))),
+        Err(_) => Err(reading.bad("wanted a whole number of 64 bits, not negative, or a text")),
+    }
 }

@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use innkeeper_predict::Schedule;
 use innkeeper_tensor::{Named, Signature};
 use serde::de::{Deserialize, Deserializer};
 
 use super::input::{self, Tail};
-use super::parameters::{self, NOT_SERVED, parameters};
+use super::parameters::{self, NOT_SERVED, is_the_servers, parameters};
 use super::reading::{Fields, Items, Reading};
 use super::{Bad, tokens};
 
 /// Bytes of the caller's id, which is echoed.
-const ID_BYTES_MAX: usize = 1 << 10;
+pub(crate) const ID_BYTES_MAX: usize = 1 << 10;
 
 /// An inference request.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub(crate) struct Infer {
     pub(crate) outputs: Vec<Wanted>,
     /// Whether outputs are binary where they do not say.
     pub(crate) binary: bool,
+    /// What the parameters say about the request's turn.
+    pub(crate) schedule: Schedule,
 }
 
 /// An output asked for.
@@ -203,9 +206,14 @@ impl<'de> Fields<'de> for ForModel<'_, 'de> {
     fn read<D: Deserializer<'de>>(&mut self, key: &Cow<'de, str>, from: D) -> Result<(), D::Error> {
         match &**key {
             "binary_data_output" => self.infer.binary = bool::deserialize(from)?,
-            "sequence_id" | "sequence_start" | "sequence_end" | "priority" | "timeout"
-            | "headers" => return Err(self.reading.bad(NOT_SERVED)),
-            _ if key.starts_with("triton_") => return Err(self.reading.bad(NOT_SERVED)),
+            "priority" => self.infer.schedule.priority = u64::deserialize(from)?,
+            "timeout" => self.infer.schedule.timeout_us = u64::deserialize(from)?,
+            "sequence_id" => {
+                self.infer.schedule.sequence_id = parameters::sequence_id(self.reading, from)?;
+            }
+            "sequence_start" => self.infer.schedule.sequence_start = bool::deserialize(from)?,
+            "sequence_end" => self.infer.schedule.sequence_end = bool::deserialize(from)?,
+            name if is_the_servers(name) => return Err(self.reading.bad(NOT_SERVED)),
             name => {
                 let value = parameters::value(self.reading, from)?;
                 self.infer.parameters.push((name.to_owned(), value));

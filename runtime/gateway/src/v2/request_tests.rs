@@ -1,3 +1,4 @@
+use innkeeper_predict::SequenceId;
 use innkeeper_tensor::Tensor;
 use proptest::prelude::*;
 
@@ -251,8 +252,12 @@ fn errors_name_the_field() {
             "parameters.a: wanted a string, a number or a boolean",
         ),
         (
-            r#"{"parameters":{"timeout":1}}"#.into(),
-            "parameters.timeout: this parameter is not served here",
+            r#"{"parameters":{"headers":"x"}}"#.into(),
+            "parameters.headers: this parameter is not served here",
+        ),
+        (
+            r#"{"parameters":{"sequence_id":-1}}"#.into(),
+            "parameters.sequence_id: wanted a whole number of 64 bits, not negative, or a text",
         ),
         (r#"{"parameters":{"a":1,"a":2}}"#.into(), "parameters.a: stands twice"),
     ];
@@ -261,6 +266,39 @@ fn errors_name_the_field() {
     }
     let wrong = read(&input(r#""datatype":"float32""#)).unwrap_err();
     assert!(wrong.starts_with(r#"inputs[0].datatype: unknown datatype "float32"; there are BOOL"#));
+}
+
+#[test]
+fn a_requests_turn_is_read() {
+    let schedule = |parameters: &str| {
+        let text = format!(r#"{{"inputs":[],"parameters":{{{parameters}}}}}"#);
+        read(&text).map(|infer| infer.schedule)
+    };
+    assert_eq!(schedule(""), Ok(Schedule::default()));
+    let all =
+        r#""priority":2,"timeout":500,"sequence_id":7,"sequence_start":true,"sequence_end":true"#;
+    let wanted = Schedule {
+        priority: 2,
+        timeout_us: 500,
+        sequence_id: Some(SequenceId::Number(7)),
+        sequence_start: true,
+        sequence_end: true,
+    };
+    assert_eq!(schedule(all), Ok(wanted));
+    for (id, wanted) in [
+        ("0", None),
+        (r#""""#, None),
+        ("18446744073709551615", Some(SequenceId::Number(u64::MAX))),
+        (r#""7""#, Some(SequenceId::Text("7".into()))),
+    ] {
+        let got = schedule(&format!(r#""sequence_id":{id}"#)).unwrap();
+        assert_eq!((got.sequence_id, got.priority), (wanted, 0), "{id}");
+    }
+    for wrong in
+        [r#""priority":-1"#, r#""timeout":"1""#, r#""sequence_start":1"#, r#""sequence_id":1.5"#]
+    {
+        assert!(schedule(wrong).unwrap_err().starts_with("parameters."), "{wrong}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use innkeeper_tensor::{Buffer, Named};
 use super::Bad;
 use super::data::{self, print_integer, print_string};
 use super::request::Wanted;
+use crate::reply::Shared;
 
 /// Binary outputs up to this size are copied behind the JSON, so that the answer is one write; larger ones are sent
 /// from where they lie.
@@ -136,14 +137,6 @@ fn assemble(mut json: Vec<u8>, tail: &[&Buffer]) -> Encoded {
         chunks.push_back(Bytes::from(json));
     }
     Encoded { header_len, chunks }
-}
-
-struct Shared(Buffer);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
 }
 
 #[cfg(test)]

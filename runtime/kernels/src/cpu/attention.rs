@@ -48,10 +48,10 @@ pub(super) fn attention(
         return plain::attention(&plan, attention.causal, sequences, mask, run);
     }
     let wide: Vec<Tensor> =
-        sequences.iter().map(|x| create::cast(x, DType::Fp32)).collect::<Result<_, _>>()?;
+        sequences.iter().map(|x| create::cast(x, DType::Fp32, run)).collect::<Result<_, _>>()?;
     let parts: Vec<Cow<'_, [f32]>> = wide.iter().map(elements::<f32>).collect::<Result<_, _>>()?;
     let at = |index: usize| parts.get(index).or(parts.first()).map_or(&[][..], |part| part);
-    let mask = mask.map(additive).transpose()?;
+    let mask = mask.map(|mask| additive(mask, run)).transpose()?;
     let work = Work {
         plan: &plan,
         causal: attention.causal,
@@ -71,16 +71,16 @@ pub(super) fn attention(
         }
     }
     let result = tensor(DType::Fp32, plan.result.clone(), out)?;
-    if dtype == DType::Fp32 { Ok(result) } else { create::cast(&result, dtype) }
+    if dtype == DType::Fp32 { Ok(result) } else { create::cast(&result, dtype, run) }
 }
 
 /// What a mask adds.
-fn additive(mask: &Tensor) -> Result<Vec<f32>, OpError> {
+fn additive(mask: &Tensor, run: &Run<'_>) -> Result<Vec<f32>, OpError> {
     if mask.dtype() == DType::Bool {
         let keep = mask.as_bytes().iter();
         return Ok(keep.map(|&keep| if keep != 0 { 0.0 } else { f32::NEG_INFINITY }).collect());
     }
-    let wide = create::cast(mask, DType::Fp32)?;
+    let wide = create::cast(mask, DType::Fp32, run)?;
     Ok(elements::<f32>(&wide)?.into_owned())
 }
 

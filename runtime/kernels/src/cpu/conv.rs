@@ -3,7 +3,7 @@
 mod depthwise;
 mod plain;
 mod planes;
-mod tiles;
+mod windows;
 
 pub(super) use plain::for_taps;
 
@@ -18,7 +18,7 @@ use crate::op::{Conv, ConvTranspose};
 use crate::{OpError, Run};
 use depthwise::Depthwise;
 use planes::Layout;
-use tiles::Product;
+use windows::Product;
 
 /// Operands of a convolution.
 struct Operands<'a> {
@@ -35,7 +35,7 @@ pub(super) fn conv(conv: &Conv, inputs: &[&Tensor], run: &Run<'_>) -> Result<Ten
         return Err(invalid("conv", "takes operands"));
     };
     if matches!(x.dtype(), DType::Fp16 | DType::Bf16) {
-        return through_fp32(inputs, |inputs| self::conv(conv, inputs, run));
+        return through_fp32(inputs, run, |inputs| self::conv(conv, inputs, run));
     }
     let (bias, residual) = rest.split_at(usize::from(conv.bias));
     let (bias, residual) = (bias.first().copied(), residual.first().copied());
@@ -71,9 +71,7 @@ fn fp32(
     if filter.depth == 1 {
         Depthwise { filter, layout, x, weight, bias, residual, activation }.run(run, &mut out)?;
     } else {
-        let constant = Some(operands.weight);
-        Product { filter, layout, x, weight, constant, bias, residual, activation }
-            .run(run, &mut out)?;
+        Product { filter, layout, x, weight, bias, residual, activation }.run(run, &mut out)?;
     }
     tensor(DType::Fp32, shape, out)
 }
@@ -89,7 +87,7 @@ pub(super) fn transpose(
         return Err(invalid("conv-transpose", "takes operands"));
     };
     if matches!(x.dtype(), DType::Fp16 | DType::Bf16) {
-        return through_fp32(inputs, |inputs| transpose(conv, inputs, run));
+        return through_fp32(inputs, run, |inputs| transpose(conv, inputs, run));
     }
     float!(x.dtype(), T => {
         let bias = bias.first().copied();
@@ -101,13 +99,14 @@ pub(super) fn transpose(
 /// What `compute` gives for the operands in FP32, rounded to their dtype.
 pub(super) fn through_fp32(
     inputs: &[&Tensor],
+    run: &Run<'_>,
     compute: impl FnOnce(&[&Tensor]) -> Result<Tensor, OpError>,
 ) -> Result<Tensor, OpError> {
     let wide: Vec<Tensor> =
-        inputs.iter().map(|x| create::cast(x, DType::Fp32)).collect::<Result<_, _>>()?;
+        inputs.iter().map(|x| create::cast(x, DType::Fp32, run)).collect::<Result<_, _>>()?;
     let result = compute(&wide.iter().collect::<Vec<_>>())?;
     match inputs.first() {
-        Some(x) => create::cast(&result, x.dtype()),
+        Some(x) => create::cast(&result, x.dtype(), run),
         None => Ok(result),
     }
 }

@@ -2,46 +2,61 @@
 
 use innkeeper_tensor::{DType, Shape, Tensor};
 
-use crate::OpError;
 use crate::cpu::dispatch::{numeric, refused};
-use crate::cpu::memory::{elements, filled, room, tensor, words};
+use crate::cpu::memory::{elements, tensor, words};
 use crate::cpu::number::{From64, Into64};
+use crate::{OpError, Run};
 
-pub(super) fn full(dtype: DType, shape: Shape, value: f64) -> Result<Tensor, OpError> {
+pub(super) fn full(
+    dtype: DType,
+    shape: Shape,
+    value: f64,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     let len = shape.elements();
     if dtype == DType::Bool {
-        return tensor(dtype, shape, filled(len, u8::from(value != 0.0))?);
+        return tensor(dtype, shape, run.filled(len, u8::from(value != 0.0))?);
     }
-    numeric!(dtype, T => tensor(dtype, shape, filled(len, <T as From64>::from_f64(value))?))
+    numeric!(dtype, T => tensor(dtype, shape, run.filled(len, <T as From64>::from_f64(value))?))
 }
 
-pub(super) fn arange(dtype: DType, shape: Shape, start: f64, step: f64) -> Result<Tensor, OpError> {
+pub(super) fn arange(
+    dtype: DType,
+    shape: Shape,
+    [start, step]: [f64; 2],
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     let len = shape.elements();
     numeric!(dtype, T => {
-        let mut out = room(len)?;
+        let mut out = run.room(len)?;
         out.extend((0..len).map(|i| <T as From64>::from_f64(start + i as f64 * step)));
         tensor::<T>(dtype, shape, out)
     })
 }
 
-pub(super) fn cast(x: &Tensor, to: DType) -> Result<Tensor, OpError> {
+pub(super) fn cast(x: &Tensor, to: DType, run: &Run<'_>) -> Result<Tensor, OpError> {
     if x.dtype() == to {
         return Ok(x.clone());
     }
     if x.dtype() == DType::Bool {
-        return cast_elements(x, &words::<u8>(x), to);
+        return cast_elements(x, &words::<u8>(x), to, run);
     }
-    numeric!(x.dtype(), S => cast_elements::<S>(x, &elements(x)?, to))
+    numeric!(x.dtype(), S => cast_elements::<S>(x, &elements(x)?, to, run))
 }
 
-fn cast_elements<S: Into64>(x: &Tensor, from: &[S], to: DType) -> Result<Tensor, OpError> {
+fn cast_elements<S: Into64>(
+    x: &Tensor,
+    from: &[S],
+    to: DType,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     if to == DType::Bool {
-        let mut out = room(from.len())?;
+        let mut out = run.room(from.len())?;
         out.extend(from.iter().map(|element| u8::from(!element.is_zero())));
         return tensor(to, x.shape().clone(), out);
     }
     numeric!(to, D => {
-        let mut out = room(from.len())?;
+        let mut out = run.room(from.len())?;
         out.extend(from.iter().map(|&element| element.cast::<D>()));
         tensor(to, x.shape().clone(), out)
     })
@@ -50,5 +65,5 @@ fn cast_elements<S: Into64>(x: &Tensor, from: &[S], to: DType) -> Result<Tensor,
 /// A tensor of shape `[]` with `value` converted to `dtype`.
 pub(super) fn scalar(dtype: DType, value: f64) -> Result<Tensor, OpError> {
     let shape = Shape::new(&[]).map_err(|_| refused(dtype))?;
-    full(dtype, shape, value)
+    full(dtype, shape, value, &Run::new())
 }

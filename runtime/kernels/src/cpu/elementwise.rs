@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use innkeeper_tensor::{DType, Element, Shape, Tensor};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
 use crate::cpu::create;
 use crate::cpu::dispatch::{numeric, refused, word};
 use crate::cpu::memory::{elements, tensor, words};
 use crate::cpu::number::Number;
 use crate::cpu::pieces::fill;
+use crate::cpu::simd::dispatch_narrow;
 use crate::cpu::walk::Walk;
 use crate::{Binary, Compare, OpError, Run};
 
@@ -217,9 +218,9 @@ impl<T: Copy + Sync> Pair<'_, T> {
         fill(run, self.len, |start, out| {
             let part = Part { pair: self, start, out, f };
             if self.vectors {
-                Arch::new().dispatch(part)
+                dispatch_narrow(part);
             } else {
-                part.compute()
+                part.compute();
             }
             Ok(())
         })

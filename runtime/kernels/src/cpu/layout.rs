@@ -4,21 +4,22 @@ use std::ops::Range;
 
 use innkeeper_tensor::{DType, Element, Shape, Tensor};
 
-use crate::OpError;
 use crate::cpu::dispatch::word;
-use crate::cpu::memory::{elements, room, tensor, words};
+use crate::cpu::memory::{elements, tensor, words};
 use crate::cpu::walk::{Walk, around, strides};
+use crate::{OpError, Run};
 
 pub(super) fn transpose(
     shape: Shape,
     x: &Tensor,
     permutation: &[usize],
+    run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     let strides = strides(x.shape());
     let dims = shape.dims().iter().zip(permutation).rev();
     let walk = Walk::strided(dims.map(|(&size, &from)| (size, [strides[from]])));
     word!(x.dtype(), W => {
-        let mut out = room(shape.elements())?;
+        let mut out = run.room(shape.elements())?;
         if shape.elements() > 0 {
             let from = words::<W>(x);
             let (len, [step]) = walk.inner();
@@ -37,10 +38,11 @@ pub(super) fn slice(
     x: &Tensor,
     axis: usize,
     range: Range<usize>,
+    run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     let (blocks, size, inner) = around(x.shape(), axis);
     word!(x.dtype(), W => {
-        let mut out = room(shape.elements())?;
+        let mut out = run.room(shape.elements())?;
         if shape.elements() > 0 {
             let from = words::<W>(x);
             for block in 0..blocks {
@@ -53,11 +55,16 @@ pub(super) fn slice(
     })
 }
 
-pub(super) fn concat(shape: Shape, parts: &[&Tensor], axis: usize) -> Result<Tensor, OpError> {
+pub(super) fn concat(
+    shape: Shape,
+    parts: &[&Tensor],
+    axis: usize,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     let dtype = parts.first().map_or(DType::Bytes, |part| part.dtype());
     let blocks: usize = shape.dims()[..axis].iter().product();
     word!(dtype, W => {
-        let mut out = room(shape.elements())?;
+        let mut out = run.room(shape.elements())?;
         if shape.elements() > 0 {
             // A part without elements adds nothing, and would cost a step for every block.
             let parts = parts.iter().filter(|part| part.shape().elements() > 0);
@@ -78,10 +85,11 @@ pub(super) fn gather(
     data: &Tensor,
     indices: &Tensor,
     axis: usize,
+    run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     match indices.dtype() {
-        DType::Int32 => gather_by::<i32>(shape, data, &elements(indices)?, axis),
-        _ => gather_by::<i64>(shape, data, &elements(indices)?, axis),
+        DType::Int32 => gather_by::<i32>(shape, data, &elements(indices)?, axis, run),
+        _ => gather_by::<i64>(shape, data, &elements(indices)?, axis, run),
     }
 }
 
@@ -90,6 +98,7 @@ fn gather_by<I: Element + Into<i64>>(
     data: &Tensor,
     indices: &[I],
     axis: usize,
+    run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     let (blocks, size, inner) = around(data.shape(), axis);
     if let Some(wrong) = indices.iter().find(|&&index| position(index, size) >= size) {
@@ -101,7 +110,7 @@ fn gather_by<I: Element + Into<i64>>(
         )));
     }
     word!(data.dtype(), W => {
-        let mut out = room(shape.elements())?;
+        let mut out = run.room(shape.elements())?;
         if shape.elements() > 0 {
             let from = words::<W>(data);
             for block in 0..blocks {

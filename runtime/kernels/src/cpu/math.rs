@@ -1,8 +1,9 @@
 //! Functions of one float, over slices.
 
 use innkeeper_tensor::{Element, bf16, f16};
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 
+use crate::cpu::simd::dispatch_narrow;
 use crate::cpu::vector;
 use crate::{Curve, Unary};
 
@@ -80,7 +81,7 @@ impl<W: Copy, F: Fn(W) -> W> WithSimd for Each<'_, W, F> {
 
 #[allow(clippy::unnecessary_wraps)]
 fn each<W: Copy + 'static>(f: impl Fn(W) -> W + Sync + 'static) -> Option<Slices<W>> {
-    Some(Box::new(move |from, out| Arch::new().dispatch(Each { from, out, f: &f })))
+    Some(Box::new(move |from, out| dispatch_narrow(Each { from, out, f: &f })))
 }
 
 macro_rules! math {

@@ -18,6 +18,8 @@ use crate::{Activation, OpError, Run};
 const FEW_ROWS_MAX: usize = 4;
 /// Multiply-adds that are done in one go: a part of a millisecond.
 const CHUNK: usize = 4 << 20;
+/// Elements of a right side from which on threads share the product of few rows.
+const SHARED_MIN: usize = 1 << 18;
 
 pub(super) fn matmul(run: &Run<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OpError> {
     let sizes = shapes::matmul("matmul", a.shape(), b.shape())?;
@@ -123,6 +125,7 @@ pub(super) fn linear(
                 b: Right { k, n, elements: b, transposed: true },
                 constant: weight.is_constant().then_some(weight),
                 bias: bias.as_deref(),
+                row_bias: None,
                 residual: residual.as_deref(),
                 activation,
             };
@@ -269,16 +272,8 @@ fn multiply<T: Real>(
     out: &mut [T],
 ) -> Result<(), OpError> {
     let &Matrices { m, k, n, a, b, b_transposed } = matrices;
-    if m <= FEW_ROWS_MAX && b_transposed && m == 1 {
-        let columns = (CHUNK / k.max(1)).max(1);
-        run.pieces(out, columns, |piece, out| {
-            let b = &b[piece * columns * k..][..out.len() * k];
-            rows::multiply(&Matrices { m, k, n: out.len(), a, b, b_transposed }, out);
-            Ok(())
-        })
-    } else if m <= FEW_ROWS_MAX {
-        rows::multiply(matrices, out);
-        Ok(())
+    if m <= FEW_ROWS_MAX {
+        few_rows(run, matrices, out)
     } else if n == 1 {
         // A column lies in memory as a row does: the same sums with the sides exchanged.
         let row = Matrices { m: 1, k, n: m, a: b, b: a, b_transposed: true };
@@ -291,4 +286,38 @@ fn multiply<T: Real>(
             gemm(&Matrices { m, k, n, a, b, b_transposed }, out)
         })
     }
+}
+
+/// Adds a product of few rows to `out`. Threads share its columns.
+fn few_rows<T: Real>(
+    run: &Run<'_>,
+    matrices: &Matrices<'_, T>,
+    out: &mut [T],
+) -> Result<(), OpError> {
+    let &Matrices { m, k, n, .. } = matrices;
+    let work = k.saturating_mul(n);
+    let shares = if work < SHARED_MIN { 1 } else { run.threads() };
+    let columns = (CHUNK / k.max(1)).min(n.div_ceil(shares)).max(1).next_multiple_of(64);
+    if m == 1 || columns >= n {
+        return run.pieces(out, columns * m, |piece, out| {
+            let first = piece * columns;
+            rows::multiply(matrices, first..first + out.len() / m, out);
+            Ok(())
+        });
+    }
+    // A piece's columns lie together, row after row, until all are done.
+    let mut sums = run.filled(m * n, T::default())?;
+    run.pieces(&mut sums, columns * m, |piece, sums| {
+        let first = piece * columns;
+        rows::multiply(matrices, first..first + sums.len() / m, sums);
+        Ok(())
+    })?;
+    for (first, sums) in (0..n).step_by(columns).zip(sums.chunks(columns * m)) {
+        for (row, sums) in sums.chunks_exact(sums.len() / m).enumerate() {
+            let out = out[row * n + first..].iter_mut().zip(sums);
+            out.for_each(|(out, &sum)| *out = out.add(sum));
+        }
+    }
+    run.give(sums);
+    Ok(())
 }

@@ -6,23 +6,6 @@ use innkeeper_tensor::{Buffer, DType, Element, Shape, Tensor};
 
 use crate::OpError;
 
-/// An empty vector with room for `len` elements. To be called after the check, with a size that it gave.
-pub(super) fn room<T>(len: usize) -> Result<Vec<T>, OpError> {
-    let mut elements = Vec::new();
-    elements.try_reserve_exact(len).map_err(|_| {
-        let bytes = len.saturating_mul(size_of::<T>());
-        OpError::Unsupported(format!("there is no memory for a result of {bytes} bytes"))
-    })?;
-    Ok(elements)
-}
-
-/// `len` elements, all `value`.
-pub(super) fn filled<T: Clone>(len: usize, value: T) -> Result<Vec<T>, OpError> {
-    let mut elements = room(len)?;
-    elements.resize(len, value);
-    Ok(elements)
-}
-
 /// A tensor that owns `elements`, whose type need only be as large as the dtype's.
 pub(super) fn tensor<T: Element>(
     dtype: DType,

@@ -184,24 +184,26 @@ impl Backend for Cpu {
         let run = &run.by(self.isa);
         let name = op.name();
         match (op, inputs) {
-            (Op::Full { value, .. }, []) => create::full(dtype, shape, *value),
-            (Op::Arange { start, step, .. }, []) => create::arange(dtype, shape, *start, *step),
-            (Op::Cast { to }, [x]) => create::cast(x, *to),
+            (Op::Full { value, .. }, []) => create::full(dtype, shape, *value, run),
+            (Op::Arange { start, step, .. }, []) => {
+                create::arange(dtype, shape, [*start, *step], run)
+            }
+            (Op::Cast { to }, [x]) => create::cast(x, *to, run),
             (Op::Reshape { .. }, [x]) => {
                 x.reshaped(shape).map_err(|error| invalid(name, error.to_string()))
             }
-            (Op::Transpose { permutation }, [x]) => layout::transpose(shape, x, permutation),
+            (Op::Transpose { permutation }, [x]) => layout::transpose(shape, x, permutation, run),
             (Op::Slice { axis, start, end }, [x]) => {
                 let (_, axis, range) = shapes::slice(name, x.shape(), *axis, *start, *end)?;
-                layout::slice(shape, x, axis, range)
+                layout::slice(shape, x, axis, range, run)
             }
             (Op::Concat { axis }, parts) => {
                 let axis = axes::axis(name, *axis, shape.rank())?;
-                layout::concat(shape, parts, axis)
+                layout::concat(shape, parts, axis, run)
             }
             (Op::Gather { axis }, [data, indices]) => {
                 let axis = axes::axis(name, *axis, data.shape().rank())?;
-                layout::gather(shape, data, indices, axis)
+                layout::gather(shape, data, indices, axis, run)
             }
             (Op::Binary(binary), [a, b]) => elementwise::binary(*binary, shape, a, b, run),
             (Op::Scalar { op, value }, [a]) => elementwise::scalar(*op, shape, a, *value, run),
@@ -213,10 +215,10 @@ impl Backend for Cpu {
             (Op::Test(op), [a]) => unary::test(*op, a, run),
             (Op::Reduce { op, axes, .. }, [a]) => {
                 let gone = axes::axes(name, axes, a.shape().rank())?;
-                reduce::reduce(*op, shape, a, &gone)
+                reduce::reduce(*op, shape, a, &gone, run)
             }
             (Op::ArgMax { axis, .. }, [a]) => {
-                reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?)
+                reduce::argmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)
             }
             (Op::Softmax { axis }, [a]) => {
                 softmax::softmax(shape, a, axes::axis(name, *axis, a.shape().rank())?, run)

@@ -1,4 +1,7 @@
 //! A long result written in pieces, by as many threads as a run has.
+//!
+//! What is called for a piece is passed as `dyn`, so that a loop is compiled once for each type of elements and not for
+//! each of its many callers.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,13 +12,16 @@ use crate::{OpError, Run};
 /// Elements that one piece has where an element takes a few nanoseconds at most.
 pub(super) const PIECE: usize = 1 << 15;
 
+/// Called with where a part of the elements starts and the part.
+type Piece<'a, T> = dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync + 'a;
+
 /// `len` elements that `piece` writes, called with where a part of them starts and the part. It must write all of it.
 pub(super) fn fill<T: Element + Default>(
     run: &Run<'_>,
     len: usize,
     piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
 ) -> Result<Vec<T>, OpError> {
-    fill_by(run, len, PIECE, piece)
+    filled(run, len, PIECE, &piece)
 }
 
 /// [`fill`] in pieces of `size` elements, the last one shorter.
@@ -25,8 +31,17 @@ pub(super) fn fill_by<T: Element + Default>(
     size: usize,
     piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
 ) -> Result<Vec<T>, OpError> {
+    filled(run, len, size, &piece)
+}
+
+fn filled<T: Element + Default>(
+    run: &Run<'_>,
+    len: usize,
+    size: usize,
+    piece: &Piece<'_, T>,
+) -> Result<Vec<T>, OpError> {
     let mut out = run.scratch(len)?;
-    write_by(run, &mut out, size, piece)?;
+    written(run, &mut out, size, piece)?;
     Ok(out)
 }
 
@@ -37,6 +52,15 @@ pub(super) fn write_by<T: Element>(
     size: usize,
     piece: impl Fn(usize, &mut [T]) -> Result<(), OpError> + Sync,
 ) -> Result<(), OpError> {
+    written(run, out, size, &piece)
+}
+
+fn written<T: Element>(
+    run: &Run<'_>,
+    out: &mut [T],
+    size: usize,
+    piece: &Piece<'_, T>,
+) -> Result<(), OpError> {
     if out.is_empty() {
         return Ok(());
     }
@@ -44,7 +68,7 @@ pub(super) fn write_by<T: Element>(
         return piece(0, out);
     }
     let size = size.max(1);
-    run.pieces(out, size, |index, part| piece(index * size, part))
+    run.each_piece(out, size, &|index, part| piece(index * size, part))
 }
 
 /// [`write_by`] of two vectors that are equally long, in the same places.

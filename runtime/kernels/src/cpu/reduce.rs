@@ -3,10 +3,10 @@
 use innkeeper_tensor::{DType, RANK_MAX, Shape, Tensor};
 
 use crate::cpu::dispatch::{floating, numeric};
-use crate::cpu::memory::{elements, filled, room, tensor};
+use crate::cpu::memory::{elements, tensor};
 use crate::cpu::number::Number;
 use crate::cpu::walk::{Walk, around};
-use crate::{OpError, Reduce};
+use crate::{OpError, Reduce, Run};
 
 /// Accumulators that run side by side over neighbouring elements of one sum.
 const LANES: usize = 16;
@@ -18,20 +18,26 @@ pub(super) fn reduce(
     shape: Shape,
     x: &Tensor,
     gone: &[bool; RANK_MAX],
+    run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     let plan = Plan::new(x.shape(), gone);
     match op {
-        Reduce::Sum => numeric!(x.dtype(), T => folded::<T, Sum>(&plan, shape, x)),
-        Reduce::Product => numeric!(x.dtype(), T => folded::<T, Product>(&plan, shape, x)),
-        Reduce::Mean => floating!(x.dtype(), T => folded::<T, Mean>(&plan, shape, x)),
-        Reduce::Max => numeric!(x.dtype(), T => folded::<T, Max>(&plan, shape, x)),
-        Reduce::Min => numeric!(x.dtype(), T => folded::<T, Min>(&plan, shape, x)),
+        Reduce::Sum => numeric!(x.dtype(), T => folded::<T, Sum>(&plan, shape, x, run)),
+        Reduce::Product => numeric!(x.dtype(), T => folded::<T, Product>(&plan, shape, x, run)),
+        Reduce::Mean => floating!(x.dtype(), T => folded::<T, Mean>(&plan, shape, x, run)),
+        Reduce::Max => numeric!(x.dtype(), T => folded::<T, Max>(&plan, shape, x, run)),
+        Reduce::Min => numeric!(x.dtype(), T => folded::<T, Min>(&plan, shape, x, run)),
     }
 }
 
-pub(super) fn argmax(shape: Shape, x: &Tensor, axis: usize) -> Result<Tensor, OpError> {
+pub(super) fn argmax(
+    shape: Shape,
+    x: &Tensor,
+    axis: usize,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     numeric!(x.dtype(), T => {
-        let mut out = room(shape.elements())?;
+        let mut out = run.room(shape.elements())?;
         if shape.elements() > 0 {
             let (blocks, size, inner) = around(x.shape(), axis);
             let from = elements::<T>(x)?;
@@ -199,23 +205,29 @@ impl Plan {
     }
 }
 
-fn folded<T: Number, F: Fold<T>>(plan: &Plan, shape: Shape, x: &Tensor) -> Result<Tensor, OpError> {
+fn folded<T: Number, F: Fold<T>>(
+    plan: &Plan,
+    shape: Shape,
+    x: &Tensor,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
     let from = elements::<T>(x)?;
     if from.is_empty() {
-        return tensor(x.dtype(), shape.clone(), filled(shape.elements(), F::end(F::start(), 0))?);
+        let out = run.filled(shape.elements(), F::end(F::start(), 0))?;
+        return tensor(x.dtype(), shape, out);
     }
-    let mut out = room(shape.elements())?;
+    let mut out = run.room(shape.elements())?;
     if plan.columns == 1 {
-        plan.kept.rows(|[kept]| {
+        plan.kept.points_by(&mut |kept| {
             let mut acc = F::start();
-            plan.reduced.rows(|[at]| {
+            plan.reduced.points_by(&mut |at| {
                 let start = kept + at;
                 acc = F::join(acc, fold_run::<T, F>(&from[start..start + plan.run]));
             });
             out.push(F::end(acc, plan.count));
         });
     } else {
-        plan.kept.rows(|[kept]| {
+        plan.kept.points_by(&mut |kept| {
             for column in (0..plan.columns).step_by(COLUMNS) {
                 fold_columns::<T, F>(plan, &from[kept + column..], plan.columns - column, &mut out);
             }
@@ -225,7 +237,7 @@ fn folded<T: Number, F: Fold<T>>(plan: &Plan, shape: Shape, x: &Tensor) -> Resul
 }
 
 /// Over neighbouring elements.
-#[inline(always)]
+#[inline(never)]
 fn fold_run<T: Number, F: Fold<T>>(run: &[T]) -> F::Acc {
     let mut lanes = [F::start(); LANES];
     let (chunks, rest) = run.as_chunks::<LANES>();
@@ -241,11 +253,11 @@ fn fold_run<T: Number, F: Fold<T>>(run: &[T]) -> F::Acc {
 }
 
 /// Over rows, for as many as `left` but at most [`COLUMNS`] neighbouring columns at the start of `from`.
-#[inline(always)]
+#[inline(never)]
 fn fold_columns<T: Number, F: Fold<T>>(plan: &Plan, from: &[T], left: usize, out: &mut Vec<T>) {
     let width = left.min(COLUMNS);
     let mut acc = [F::start(); COLUMNS];
-    plan.reduced.rows(|[at]| {
+    plan.reduced.points_by(&mut |at| {
         for row in 0..plan.run {
             let start = at + row * plan.columns;
             for (acc, &element) in acc.iter_mut().zip(&from[start..start + width]) {

@@ -22,7 +22,7 @@ pub(super) fn resize(
     }
     let dtype = x.dtype();
     let wide = if dtype == DType::Fp64 { DType::Fp64 } else { DType::Fp32 };
-    let from = create::cast(x, wide)?;
+    let from = create::cast(x, wide, run)?;
     let resized = float!(wide, T => {
         let mut dims = x.shape().dims().to_vec();
         let mut now = elements::<T>(&from)?.into_owned();
@@ -35,7 +35,7 @@ pub(super) fn resize(
         }
         tensor::<T>(wide, shape, now)
     })?;
-    create::cast(&resized, dtype)
+    create::cast(&resized, dtype, run)
 }
 
 /// One dimension of a resampling.

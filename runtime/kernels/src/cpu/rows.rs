@@ -3,6 +3,8 @@
 //! The loops have a fixed number of independent accumulators, so that the compiler turns them into vector code for
 //! whatever the processor has, and so that the result is the same on every processor.
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::cpu::gemm::{Matrices, Real};
@@ -14,13 +16,15 @@ const ROWS: usize = 4;
 /// Columns of a plain right side that are summed side by side.
 const COLUMNS: usize = 64;
 
-/// `out += a b`. Slices that do not fit the sizes give a wrong result and nothing worse.
-pub(super) fn multiply<T: Real>(matrices: &Matrices<'_, T>, out: &mut [T]) {
-    Arch::new().dispatch(Multiply { matrices, out });
+/// `out += a b` for some of the columns, which are all that `out` has. Slices that do not fit the sizes give a wrong
+/// result or a panic and nothing worse.
+pub(super) fn multiply<T: Real>(matrices: &Matrices<'_, T>, columns: Range<usize>, out: &mut [T]) {
+    Arch::new().dispatch(Multiply { matrices, columns, out });
 }
 
 struct Multiply<'a, 'b, T> {
     matrices: &'a Matrices<'b, T>,
+    columns: Range<usize>,
     out: &'a mut [T],
 }
 
@@ -30,13 +34,14 @@ impl<T: Real> WithSimd for Multiply<'_, '_, T> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let &Matrices { k, n, a, b, b_transposed, .. } = self.matrices;
-        if k == 0 || n == 0 {
+        if k == 0 || self.columns.is_empty() {
             return;
         }
         if b_transposed {
-            dots(k, n, a, b, self.out);
+            let b = &b[self.columns.start * k..self.columns.end * k];
+            dots(k, self.columns.len(), a, b, self.out);
         } else {
-            columns(k, n, a, b, self.out);
+            columns(k, n, a, &b[self.columns.start..], self.columns.len(), self.out);
         }
     }
 }
@@ -118,14 +123,15 @@ fn total<T: Real>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
-/// Each row of the result is the sum of b's rows, weighted by a row of a.
+/// Each row of the result is the sum of b's rows, weighted by a row of a. The rows of b lie `n` apart, and their first
+/// `width` elements count.
 #[inline(always)]
-fn columns<T: Real>(k: usize, n: usize, a: &[T], b: &[T], out: &mut [T]) {
-    for (x, out) in a.chunks_exact(k).zip(out.chunks_exact_mut(n)) {
+fn columns<T: Real>(k: usize, n: usize, a: &[T], b: &[T], width: usize, out: &mut [T]) {
+    for (x, out) in a.chunks_exact(k).zip(out.chunks_exact_mut(width)) {
         let (blocks, rest) = out.as_chunks_mut::<COLUMNS>();
         for (index, block) in blocks.iter_mut().enumerate() {
             let mut acc = *block;
-            for (&weight, row) in x.iter().zip(b.chunks_exact(n)) {
+            for (&weight, row) in x.iter().zip(b.chunks(n)) {
                 let row = &row[index * COLUMNS..(index + 1) * COLUMNS];
                 for (acc, &element) in acc.iter_mut().zip(row) {
                     *acc = acc.add(weight.mul(element));
@@ -133,9 +139,9 @@ fn columns<T: Real>(k: usize, n: usize, a: &[T], b: &[T], out: &mut [T]) {
             }
             *block = acc;
         }
-        let done = n - rest.len();
-        for (&weight, row) in x.iter().zip(b.chunks_exact(n)) {
-            for (out, &element) in rest.iter_mut().zip(&row[done..]) {
+        let done = width - rest.len();
+        for (&weight, row) in x.iter().zip(b.chunks(n)) {
+            for (out, &element) in rest.iter_mut().zip(&row[done..width]) {
                 *out = out.add(weight.mul(element));
             }
         }

@@ -17,6 +17,17 @@ pub(super) fn dispatch<W: WithSimd>(work: W) -> W::Output {
     pulp::Arch::new().dispatch(work)
 }
 
+/// Does the work with vectors of at most 32 bytes: for the many loops that wait for memory, which wider vectors would not
+/// make faster and only compile once more.
+#[inline]
+pub(super) fn dispatch_narrow<W: WithSimd>(work: W) -> W::Output {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = x86::V3::try_new() {
+        return Simd::vectorize(simd, work);
+    }
+    Scalar::new().vectorize(work)
+}
+
 /// Does the work with the vectors of one instruction set, or with the plainest if the processor has it not.
 #[inline]
 pub(super) fn dispatch_by<W: WithSimd>(isa: Isa, work: W) -> W::Output {
@@ -59,13 +70,20 @@ impl<S: Simd> F32<S> {
     /// The first lanes from a slice that may be too short; 0 in the others.
     #[inline(always)]
     pub(super) fn load(simd: S, from: &[f32]) -> F32<S> {
-        F32(simd, simd.partial_load_f32s(from))
+        // Loading a part takes many times as long on some processors.
+        match S::as_simd_f32s(from).0 {
+            [whole, ..] => F32(simd, *whole),
+            [] => F32(simd, simd.partial_load_f32s(from)),
+        }
     }
 
     /// As many lanes as the slice takes.
     #[inline(always)]
     pub(super) fn store(self, to: &mut [f32]) {
-        self.0.partial_store_f32s(to, self.1);
+        match S::as_mut_simd_f32s(to).0 {
+            [whole, ..] => *whole = self.1,
+            [] => self.0.partial_store_f32s(to, self.1),
+        }
     }
 
     /// self * b + c, rounded once where the processor can.

@@ -27,7 +27,7 @@ pub(super) fn trees(
     let Some((_, shape)) = results.last() else { return Err(invalid("trees", "has no result")) };
     let &[rows, targets] = shape.dims() else { return Err(invalid("trees", "scores are rows")) };
     let columns = x.shape().dims().last().copied().unwrap_or(0);
-    let x = create::cast(x, DType::Fp32)?;
+    let x = create::cast(x, DType::Fp32, run)?;
     let x = elements::<f32>(&x)?;
     let mut scores = run.scratch::<f32>(rows * targets)?;
     let mut labels = run.scratch::<i64>(if trees.is_classifier() { rows } else { 0 })?;

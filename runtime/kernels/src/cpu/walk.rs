@@ -113,6 +113,13 @@ impl<const N: usize> Walk<N> {
     }
 }
 
+impl Walk<1> {
+    /// [`Walk::rows`] of one tensor, compiled once and not for each caller.
+    pub(super) fn points_by(&self, point: &mut dyn FnMut(usize)) {
+        self.rows(|[at]| point(at));
+    }
+}
+
 // Three arrays are walked side by side.
 #[allow(clippy::needless_range_loop)]
 impl<const N: usize> Walk<N> {

@@ -1,6 +1,8 @@
 //! Matrix products.
 
-use innkeeper_kernels::{Activation, Op};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use innkeeper_kernels::{Activation, Backend, Cpu, Op, OpError, Run};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -159,6 +161,37 @@ proptest! {
         let turned = crate::values::of(dtype, &[k, n], &turned, false);
         check_everywhere(&Op::MatMul, &[&x, &turned], dtype, &Array::from_fn(&[m, n], sum), tolerance);
     }
+}
+
+proptest! {
+    #![proptest_config(cases(12))]
+
+    /// Few rows, and enough columns for threads to share them.
+    #[test]
+    fn few_rows_of_many_columns(m in 1usize..5, k in 100usize..200, n in 2_700usize..3_000, dtype in float(), seed: u64) {
+        let (x, w) = (tensor(dtype, &[m, k], seed), tensor(dtype, &[k, n], seed >> 1));
+        let turned = tensor(dtype, &[n, k], seed >> 2);
+        let [from, plain, rows] = [&x, &w, &turned].map(Array::of);
+        let row = |i: usize| &from.data[i * k..][..k];
+        let expected = Array::from_fn(&[m, n], |at| {
+            row(at[0]).iter().enumerate().map(|(p, x)| x * plain.data[p * n + at[1]]).sum()
+        });
+        check_everywhere(&Op::MatMul, &[&x, &w], dtype, &expected, tolerance(dtype, k));
+        let expected = Array::from_fn(&[m, n], |at| {
+            row(at[0]).iter().zip(&rows.data[at[1] * k..]).map(|(x, w)| x * w).sum()
+        });
+        check_everywhere(&linear(false), &[&x, &turned], dtype, &expected, tolerance(dtype, k));
+    }
+}
+
+#[test]
+fn a_product_of_few_rows_can_be_stopped_in_the_middle() {
+    let (x, w) = (fp32(&[2, 4096], &vec![1.0; 8192]), fp32(&[4096, 2048], &vec![1.0; 8 << 20]));
+    let asked = AtomicUsize::new(0);
+    let stop = || asked.fetch_add(1, Ordering::Relaxed) >= 2;
+    let run = Run::new().until(&stop);
+    let result = Cpu::new().run_one(&Op::MatMul, &[&x, &w], &run);
+    assert_eq!(result.err(), Some(OpError::Stopped));
 }
 
 #[test]

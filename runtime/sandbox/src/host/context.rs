@@ -74,7 +74,7 @@ impl assets::Host for State {
             )));
         };
         let derived = asset.memory.of(&tensor);
-        self.push_weight(found, derived)
+        self.push_weight(found, None, derived)
     }
 }
 

@@ -8,7 +8,6 @@ use innkeeper_graph::GraphError;
 use innkeeper_tensor::{Buffer, DType, Named, Tensor, TensorSpec};
 use wasmtime::component::Resource;
 
-use super::tensors::aside;
 use super::{HostError, HostTensor, State, dtype_to_wit};
 use crate::assets::Derived;
 use crate::bindings::innkeeper::model::graph;
@@ -91,13 +90,12 @@ impl State {
     /// A graph that the guest brings itself, and pays for.
     pub(super) fn load_graph(&mut self, onnx: Vec<u8>) -> Result<HostGraph, Problem> {
         let bytes = onnx.len() as u64;
-        let charged = self.tensor_bytes.charge(bytes);
-        let mut charge = charged.map_err(|over| self.too_large(over))?;
+        let mut charge = self.take_bytes(bytes).map_err(|over| self.too_large(over))?;
         let left = self.tensor_bytes.max().saturating_sub(self.tensor_bytes.used());
         let stop = self.stop();
-        let run = self.lent_run().until(&stop);
+        let run = self.lent_kernels().until(&stop);
         let onnx = Buffer::from_vec(onnx);
-        let network = aside(|| Network::load_within(&onnx, left, &run))?;
+        let network = self.threads.aside(|| Network::load_within(&onnx, left, &run))?;
         let more = network.byte_length().saturating_sub(bytes);
         charge.grow(more).map_err(|over| self.too_large(over))?;
         Ok(HostGraph {
@@ -125,9 +123,11 @@ impl State {
         }
         let began = Instant::now();
         let (stop, budget) = (self.stop(), Arc::clone(&self.tensor_bytes));
-        let run = self.lent_run().until(&stop);
+        let recycles = self.recycled.reserve();
+        let run = if recycles { self.lent_run() } else { self.lent_kernels() }.until(&stop);
         let compute = || graph.network.run(&self.backend, inputs, &names, &budget, &run);
-        let results = if long { aside(compute) } else { compute() };
+        let results = if long { self.threads.aside(compute) } else { compute() };
+        self.recycled.settle();
         let (results, mut held) = results.map_err(|error| self.explained(error))?;
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         graph.last_us.store(us, Ordering::Relaxed);

@@ -13,20 +13,6 @@ type Answer = Result<Handle, HostError>;
 type Two = Result<(Handle, Handle), HostError>;
 
 impl State {
-    /// Runs an operation on the operands that there are.
-    fn layer(&mut self, op: &Op, operands: &[Option<&Handle>]) -> Answer {
-        let operands: Vec<&Handle> = operands.iter().copied().flatten().collect();
-        self.run(op, &operands)
-    }
-
-    fn layer_of_two(&mut self, op: &Op, operands: &[Option<&Handle>]) -> Two {
-        let operands: Vec<&Handle> = operands.iter().copied().flatten().collect();
-        let results = self.run_many(op, &operands)?;
-        let [first, second] = <[Handle; 2]>::try_from(results)
-            .map_err(|_| HostError::invalid(format!("{} has not two results", op.name())))?;
-        Ok((first, second))
-    }
-
     fn pool(
         &mut self,
         x: &Handle,
@@ -40,16 +26,16 @@ impl State {
     }
 }
 
-fn sizes(numbers: &[u32]) -> Vec<usize> {
+pub(super) fn sizes(numbers: &[u32]) -> Vec<usize> {
     numbers.iter().map(|&number| number as usize).collect()
 }
 
-fn window(at: &wit::Window, ceil: bool) -> Window {
+pub(super) fn window(at: &wit::Window, ceil: bool) -> Window {
     let (strides, pads) = (sizes(&at.strides), sizes(&at.pads));
     Window { strides, pads, dilations: sizes(&at.dilations), ceil }
 }
 
-fn activation(activation: wit::Activation) -> Activation {
+pub(super) fn activation(activation: wit::Activation) -> Activation {
     match activation {
         wit::Activation::None => Activation::None,
         wit::Activation::Relu => Activation::Relu,
@@ -90,7 +76,7 @@ impl wit::Host for State {
             residual: residual.is_some(),
             activation: activation(apply),
         };
-        self.layer(&op, &[Some(&x), Some(&weight), bias.as_ref(), residual.as_ref()])
+        self.run_some(&op, &[Some(&x), Some(&weight), bias.as_ref(), residual.as_ref()])
     }
 
     fn layer_norm(
@@ -104,7 +90,7 @@ impl wit::Host for State {
         let (axis, bias_there) = (axis.into(), bias.is_some());
         let (residual, keep_sum) = (false, false);
         let op = Op::Norm(Norm::Layer { axis, epsilon, bias: bias_there, residual, keep_sum });
-        self.layer(&op, &[Some(&x), Some(&scale), bias.as_ref()])
+        self.run_some(&op, &[Some(&x), Some(&scale), bias.as_ref()])
     }
 
     fn add_layer_norm(
@@ -119,7 +105,9 @@ impl wit::Host for State {
         let (axis, there) = (axis.into(), bias.is_some());
         let op =
             Op::Norm(Norm::Layer { axis, epsilon, bias: there, residual: true, keep_sum: true });
-        self.layer_of_two(&op, &[Some(&x), Some(&residual), Some(&scale), bias.as_ref()])
+        let operands = [Some(&x), Some(&residual), Some(&scale), bias.as_ref()];
+        let operands: Vec<&Handle> = operands.into_iter().flatten().collect();
+        self.run_all(&op, &operands).map(|[normal, sum]| (normal, sum))
     }
 
     fn rms_norm(&mut self, x: Handle, scale: Handle, axis: i32, epsilon: f64) -> Answer {
@@ -138,7 +126,7 @@ impl wit::Host for State {
     ) -> Two {
         let axis = axis.into();
         let op = Op::Norm(Norm::Rms { axis, epsilon, residual: true, keep_sum: true });
-        self.layer_of_two(&op, &[Some(&x), Some(&residual), Some(&scale)])
+        self.run_all(&op, &[&x, &residual, &scale]).map(|[normal, sum]| (normal, sum))
     }
 
     fn batch_norm(
@@ -186,7 +174,7 @@ impl wit::Host for State {
             residual: residual.is_some(),
             activation: activation(apply),
         });
-        self.layer(&op, &[Some(&x), Some(&weight), bias.as_ref(), residual.as_ref()])
+        self.run_some(&op, &[Some(&x), Some(&weight), bias.as_ref(), residual.as_ref()])
     }
 
     fn conv_transpose(
@@ -204,11 +192,23 @@ impl wit::Host for State {
             groups: groups as usize,
             bias: bias.is_some(),
         });
-        self.layer(&op, &[Some(&x), Some(&weight), bias.as_ref()])
+        self.run_some(&op, &[Some(&x), Some(&weight), bias.as_ref()])
     }
 
     fn max_pool(&mut self, x: Handle, kernel: Vec<u32>, at: wit::Window, ceil: bool) -> Answer {
         self.pool(&x, PoolKind::Max { indices: false }, &kernel, &at, ceil)
+    }
+
+    fn max_pool_indices(
+        &mut self,
+        x: Handle,
+        kernel: Vec<u32>,
+        at: wit::Window,
+        ceil: bool,
+    ) -> Two {
+        let (kind, kernel) = (PoolKind::Max { indices: true }, sizes(&kernel));
+        let op = Op::Pool(Pooling { kind, kernel, window: window(&at, ceil) });
+        self.run_all(&op, &[&x]).map(|[largest, places]| (largest, places))
     }
 
     fn average_pool(
@@ -242,7 +242,7 @@ impl wit::Host for State {
         options: wit::AttentionOptions,
     ) -> Answer {
         let op = attention(options, mask.is_some(), false);
-        self.layer(&op, &[Some(&q), Some(&k), Some(&v), mask.as_ref()])
+        self.run_some(&op, &[Some(&q), Some(&k), Some(&v), mask.as_ref()])
     }
 
     fn attention_packed(
@@ -252,7 +252,7 @@ impl wit::Host for State {
         options: wit::AttentionOptions,
     ) -> Answer {
         let op = attention(options, mask.is_some(), true);
-        self.layer(&op, &[Some(&qkv), mask.as_ref()])
+        self.run_some(&op, &[Some(&qkv), mask.as_ref()])
     }
 
     fn rope(
@@ -267,6 +267,6 @@ impl wit::Host for State {
     ) -> Answer {
         let (heads, dims) = (heads as usize, dims as usize);
         let op = Op::Rope(Rope { heads, dims, interleaved, positions: positions.is_some() });
-        self.layer(&op, &[Some(&x), Some(&cos), Some(&sin), positions.as_ref()])
+        self.run_some(&op, &[Some(&x), Some(&cos), Some(&sin), positions.as_ref()])
     }
 }

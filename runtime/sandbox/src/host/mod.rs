@@ -5,6 +5,10 @@ mod graph;
 mod layers;
 mod limiter;
 mod nn;
+mod quantised;
+mod random;
+mod recycled;
+mod run;
 mod tensors;
 mod training;
 
@@ -12,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use innkeeper_kernels::{Cpu, Memory, OpError, Pool, Run};
+use innkeeper_kernels::{Cpu, OpError, Pool, Run};
 use innkeeper_tensor::{DType, Named, Tensor};
 use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime::{PoolConcurrencyLimitError, Trap, UpdateDeadline};
@@ -22,6 +26,9 @@ use crate::bindings::innkeeper::model::tensors::NamedTensor;
 use crate::bindings::innkeeper::model::types::{self, Dtype, Error};
 use crate::program::{InstanceLimits, Setup};
 use crate::{ByteBudget, Cancel, Charge, GuestError, OverBudget};
+
+use crate::runner::GuestThreads;
+use recycled::Recycled;
 
 pub(crate) use limiter::Limiter;
 
@@ -58,7 +65,7 @@ pub trait LogSink: Send + Sync + 'static {
 pub struct HostTensor {
     pub(crate) tensor: Tensor,
     charge: Option<Arc<Charge>>,
-    /// Where an asset's tensor counts what is derived from it.
+    /// Where a weight counts what is derived from it.
     derived: Option<Derived>,
     /// What wasi:nn was given that is no tensor.
     unfit: Option<Box<nn::Unfit>>,
@@ -128,8 +135,10 @@ pub(crate) struct State {
     stack_bytes_max: usize,
     backend: Cpu,
     kernels: Arc<Pool>,
-    /// Results that were dropped during this call, for later ones.
-    memory: Memory,
+    /// The guests' threads, one of which this call may be on.
+    threads: Arc<GuestThreads>,
+    /// Memory of results that were dropped during this call, for later ones.
+    recycled: Recycled,
     assets: Arc<Assets>,
     tensor_bytes: Arc<ByteBudget>,
     log: Arc<dyn crate::LogSink>,
@@ -152,6 +161,7 @@ impl State {
         stack_bytes_max: usize,
         long_operations: Arc<AtomicBool>,
         kernels: Arc<Pool>,
+        threads: Arc<GuestThreads>,
     ) -> State {
         let limits = setup.limits;
         let handles = usize::try_from(limits.handles_max).unwrap_or(usize::MAX);
@@ -169,7 +179,8 @@ impl State {
             stack_bytes_max,
             backend: Cpu::new(),
             kernels,
-            memory: memory(&setup.tensor_bytes),
+            threads,
+            recycled: Recycled::new(&setup.tensor_bytes),
             assets: setup.assets,
             tensor_bytes: setup.tensor_bytes,
             log: setup.log,
@@ -201,8 +212,8 @@ impl State {
 
     /// When a call is over. What is lost of its log is said once: a line for each would drive out what was kept.
     pub(crate) fn end(&mut self) {
-        // Between calls an instance holds no memory that nobody counts.
-        self.memory = memory(&self.tensor_bytes);
+        // The limit may have changed by the next call; and what a guest does not hold should not count.
+        self.recycled = Recycled::new(&self.tensor_bytes);
         let lost = std::mem::take(&mut self.log_bytes_lost);
         if lost > 0 {
             self.log.dropped(self.request_id(), lost);
@@ -332,8 +343,15 @@ impl State {
 
     /// Takes `bytes` of the guest's budget for tensors.
     fn charge(&mut self, bytes: u64) -> Result<Arc<Charge>, HostError> {
-        let charge = self.tensor_bytes.charge(bytes);
+        let charge = self.take_bytes(bytes);
         charge.map(Arc::new).map_err(|over| self.over("tensor_bytes_max", over))
+    }
+
+    fn take_bytes(&mut self, bytes: u64) -> Result<Charge, OverBudget> {
+        match self.tensor_bytes.charge(bytes) {
+            Err(_) if self.recycled.clear() => self.tensor_bytes.charge(bytes),
+            charge => charge,
+        }
     }
 
     /// What a guest is told that meets a limit on bytes.
@@ -349,7 +367,12 @@ impl State {
 
     /// What an operation may use.
     fn lent_run(&self) -> Run<'_> {
-        Run::new().on(&self.kernels, self.kernels.threads()).recycling(&self.memory)
+        self.lent_kernels().recycling(self.recycled.memory())
+    }
+
+    /// What an operation may use, but for the memory of earlier ones.
+    fn lent_kernels(&self) -> Run<'_> {
+        Run::new().on(&self.kernels, self.kernels.threads())
     }
 
     /// A handle on a new tensor.
@@ -369,13 +392,15 @@ impl State {
         self.push_tensor(HostTensor { tensor, charge, derived: None, unfit: None })
     }
 
-    /// A handle on an asset's tensor, which counts against the version's owner.
+    /// A handle on a tensor from which kernels derive what they keep. An asset's tensor has no charge: it counts against
+    /// the version's owner.
     fn push_weight(
         &mut self,
         tensor: Tensor,
+        charge: Option<Arc<Charge>>,
         derived: Option<Derived>,
     ) -> Result<Resource<HostTensor>, HostError> {
-        Ok(self.push_tensor(HostTensor { tensor, charge: None, derived, unfit: None })?)
+        Ok(self.push_tensor(HostTensor { tensor, charge, derived, unfit: None })?)
     }
 
     /// A handle on what is no tensor; `bytes` stands for it.
@@ -428,16 +453,6 @@ impl types::Host for State {
             HostError::Stopped(error) => Err(error),
         }
     }
-}
-
-/// The most bytes that one call keeps of results it has dropped, and the part of its tenant's budget that this may be:
-/// they are not counted.
-const MEMORY_BYTES_MAX: u64 = 32 << 20;
-const MEMORY_PART: u64 = 16;
-
-fn memory(budget: &ByteBudget) -> Memory {
-    let bytes = MEMORY_BYTES_MAX.min(budget.max() / MEMORY_PART);
-    Memory::new(usize::try_from(bytes).unwrap_or(0))
 }
 
 /// Why code trapped, without where: that is for the model's log, not for whoever calls it.

@@ -82,7 +82,7 @@ impl tensor::HostTensor for State {
         ty: TensorType,
         data: Vec<u8>,
     ) -> Result<Resource<HostTensor>> {
-        let charge = match self.tensor_bytes.charge(data.len() as u64) {
+        let charge = match self.take_bytes(data.len() as u64) {
             Ok(charge) => charge,
             Err(over) => {
                 let text = self.over_text("tensor_bytes_max", over);

@@ -1,146 +1,40 @@
-//! The import `tensors`: every operation checks, charges, and only then computes.
-
-use std::sync::atomic::Ordering;
+//! The import `tensors`.
 
 use innkeeper_kernels::{
-    Activation, Backend, Binary, Compare, Curve, Index, Move, Op, Order, Pad, Reduce, Scatter,
-    Test, Unary,
+    Activation, Binary, Compare, Coordinates, Curve, Depth, Index, Move, Nearest, Op, Order, Pad,
+    Reduce, Resize, Sample, Scatter, Test, Unary,
 };
-use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
+use innkeeper_tensor::{Buffer, Shape, Tensor};
 use wasmtime::component::Resource;
 
 use super::{HostError, HostTensor, State, dtype_from_wit, dtype_to_wit};
+use crate::assets::Derived;
 use crate::bindings::innkeeper::model::tensors;
-use crate::bindings::innkeeper::model::types::{Dtype, Error};
+use crate::bindings::innkeeper::model::types::Dtype;
 
 type Handle = Resource<HostTensor>;
 type Answer = Result<Handle, HostError>;
+type Unique = (Handle, Handle, Handle, Handle);
 
-/// The multiply-adds that an operation may take which is not interrupted: this keeps a guest from holding a thread past
-/// its deadline, about half a second. The others stop soon after it.
-const OPERATION_COST_MAX: u64 = 1 << 34;
-
-/// From here on an operation may take longer than a tick of the epoch.
-const OPERATION_COST_LONG: u64 = 1 << 22;
-
-impl State {
-    pub(super) fn tensor(&self, handle: &Handle) -> Result<&Tensor, HostError> {
-        Ok(&self.table.get(handle)?.tensor)
-    }
-
-    /// Runs an operation with one result.
-    pub(super) fn run(&mut self, op: &Op, handles: &[&Handle]) -> Answer {
-        let mut results = self.run_many(op, handles)?;
-        match (results.pop(), results.is_empty()) {
-            (Some(result), true) => Ok(result),
-            _ => Err(HostError::invalid(format!("{} has several results", op.name()))),
-        }
-    }
-
-    /// Runs one operation: shapes first, then the bill, then the work.
-    pub(super) fn run_many(
-        &mut self,
-        op: &Op,
-        handles: &[&Handle],
-    ) -> Result<Vec<Handle>, HostError> {
-        // Clones share the bytes; they let go of the table so that the charge can be taken.
-        let mut inputs: Vec<Tensor> = Vec::with_capacity(handles.len());
-        for handle in handles {
-            inputs.push(self.tensor(handle)?.clone());
-        }
-        let kinds: Vec<(DType, &Shape)> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
-        let outputs = op.outputs(&kinds)?;
-        let long = is_long(op, &kinds)?;
-        let mut charges = Vec::with_capacity(outputs.len());
-        for (dtype, shape) in &outputs {
-            charges.push(self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?);
-        }
-        let operands: Vec<&Tensor> = inputs.iter().collect();
-        let stop = self.stop();
-        let run = self.lent_run().until(&stop);
-        let results = if long {
-            self.long_operations.store(true, Ordering::Relaxed);
-            aside(|| self.backend.run(op, &operands, &run))?
-        } else {
-            self.backend.run(op, &operands, &run)?
-        };
-        self.count_derived(handles)?;
-        let mut pushed = Vec::with_capacity(results.len());
-        for (result, charge) in results.into_iter().zip(charges) {
-            pushed.push(self.push(result, Some(charge))?);
-        }
-        Ok(pushed)
-    }
-
-    /// What a kernel keeps of weights counts with them.
-    fn count_derived(&mut self, handles: &[&Handle]) -> Result<(), HostError> {
-        for handle in handles {
-            let HostTensor { tensor, derived, .. } = self.table.get(handle)?;
-            if let Some(Err(over)) = derived.as_ref().map(|derived| derived.count(tensor)) {
-                return Err(self.over("asset_memory_bytes_max", over));
-            }
-        }
-        Ok(())
-    }
-
-    /// Another handle on bytes that are counted already.
-    fn alias(&mut self, handle: &Handle, tensor: Tensor) -> Answer {
-        let charge = self.table.get(handle)?.charge.clone();
-        self.push(tensor, charge)
-    }
-
-    fn part(&self, handle: &Handle, offset: u64, length: u64) -> Result<Vec<u8>, HostError> {
-        let bytes = self.tensor(handle)?.as_bytes();
-        let max = self.limits.guest_memory_bytes_max;
-        if length > max {
-            return Err(HostError::Told(Error::ResourceExhausted(format!(
-                "{length} bytes do not fit into the guest: guest_memory_bytes_max is {max}"
-            ))));
-        }
-        let range = usize::try_from(offset).ok().zip(usize::try_from(length).ok());
-        range
-            .and_then(|(start, length)| bytes.get(start..start.checked_add(length)?))
-            .map(<[u8]>::to_vec)
-            .ok_or_else(|| {
-                HostError::invalid(format!(
-                    "bytes {offset} to {offset}+{length} are not inside the tensor's {} bytes",
-                    bytes.len()
-                ))
-            })
+fn sample(mode: tensors::Sample) -> Sample {
+    match mode {
+        tensors::Sample::Nearest(nearest) => Sample::Nearest(match nearest {
+            tensors::Nearest::RoundPreferFloor => Nearest::RoundPreferFloor,
+            tensors::Nearest::RoundPreferCeil => Nearest::RoundPreferCeil,
+            tensors::Nearest::Floor => Nearest::Floor,
+            tensors::Nearest::Ceil => Nearest::Ceil,
+        }),
+        tensors::Sample::Linear => Sample::Linear,
+        tensors::Sample::Cubic(a) => Sample::Cubic { a, exclude_outside: false },
     }
 }
 
-/// Whether the kernels look at the deadline while they do this.
-fn stops_in_time(op: &Op, operands: &[(DType, &Shape)]) -> bool {
-    match op {
-        Op::MatMul | Op::Linear { .. } => operands.iter().all(|(dtype, _)| *dtype == DType::Fp32),
-        Op::Binary(_) | Op::Scalar { .. } | Op::Compare(_) | Op::Select => true,
-        Op::Unary(_) | Op::Curve(_) | Op::Test(_) => true,
-        Op::Norm(_) | Op::Attention(_) | Op::Conv(_) | Op::Pool(_) => true,
-        _ => false,
-    }
-}
-
-/// Whether an operation may take longer than a tick of the epoch.
-///
-/// # Errors
-/// It takes longer than any may.
-pub(super) fn is_long(op: &Op, operands: &[(DType, &Shape)]) -> Result<bool, HostError> {
-    let cost = op.cost(operands);
-    if cost > OPERATION_COST_MAX && !stops_in_time(op, operands) {
-        return Err(HostError::Told(Error::ResourceExhausted(format!(
-            "the operation takes {cost} steps, and one may take {OPERATION_COST_MAX}; split it"
-        ))));
-    }
-    Ok(cost > OPERATION_COST_LONG)
-}
-
-/// Does long work without keeping the other tasks of this thread waiting: they go on on another.
-pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    let runtime = tokio::runtime::Handle::try_current().map(|handle| handle.runtime_flavor());
-    match runtime {
-        Ok(tokio::runtime::RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
+fn coordinates(coordinates: tensors::Coordinates) -> Coordinates {
+    match coordinates {
+        tensors::Coordinates::HalfPixel => Coordinates::HalfPixel,
+        tensors::Coordinates::PytorchHalfPixel => Coordinates::PytorchHalfPixel,
+        tensors::Coordinates::AlignCorners => Coordinates::AlignCorners,
+        tensors::Coordinates::Asymmetric => Coordinates::Asymmetric,
     }
 }
 
@@ -155,10 +49,6 @@ fn wide(axes: Vec<i32>) -> Vec<i64> {
 
 fn usizes(sizes: Vec<u32>) -> Vec<usize> {
     sizes.into_iter().map(|size| size as usize).collect()
-}
-
-fn pair(results: Vec<Handle>) -> Result<[Handle; 2], HostError> {
-    results.try_into().map_err(|_| HostError::invalid("the operation has not two results"))
 }
 
 fn scatter(reduction: tensors::Scatter) -> Scatter {
@@ -360,7 +250,7 @@ impl tensors::HostTensor for State {
         shrink = Shrink(bias, lambda),
     }
 
-    reductions! { sum = Sum, mean = Mean, max = Max, min = Min }
+    reductions! { sum = Sum, product = Product, mean = Mean, max = Max, min = Min }
 
     fn clip(&mut self, this: Handle, min: Option<f64>, max: Option<f64>) -> Answer {
         self.run(&Op::Curve(Curve::Clip { min, max }), &[&this])
@@ -469,14 +359,75 @@ impl tensors::HostTensor for State {
     }
 
     fn non_zero(&mut self, this: Handle) -> Answer {
-        let results = self.run_many(&Op::Index(Index::NonZero), &[&this])?;
-        let [columns, count] = pair(results)?;
-        let counted = self.tensor(&count)?.elements::<i64>().map(|count| count.first().copied());
-        let end = counted.ok().flatten().unwrap_or(0);
-        let cut = self.run(&Op::Slice { axis: 1, start: 0, end }, &[&columns]);
-        self.pull(columns)?;
-        self.pull(count)?;
-        cut
+        let [places] = self.run_cut(&Op::Index(Index::NonZero), &[&this], 1, None)?;
+        Ok(places)
+    }
+
+    fn compress(&mut self, this: Handle, condition: Handle, axis: Option<i32>) -> Answer {
+        let op = Op::Index(Index::Compress { axis: axis.map(i64::from) });
+        let [kept] = self.run_cut(&op, &[&this, &condition], axis.unwrap_or(0).into(), None)?;
+        Ok(kept)
+    }
+
+    fn unique(&mut self, this: Handle, sorted: bool) -> Result<Unique, HostError> {
+        /// As many as there are elements, not as many as there are values.
+        const WHICH: usize = 2;
+        let op = Op::Index(Index::Unique { sorted });
+        let [values, first, which, count] = self.run_cut(&op, &[&this], 0, Some(WHICH))?;
+        Ok((values, first, which, count))
+    }
+
+    fn reverse_sequence(
+        &mut self,
+        this: Handle,
+        lengths: Handle,
+        batch_axis: i32,
+        time_axis: i32,
+    ) -> Answer {
+        let (batch_axis, time_axis) = (batch_axis.into(), time_axis.into());
+        self.run(&Op::Move(Move::ReverseSequence { batch_axis, time_axis }), &[&this, &lengths])
+    }
+
+    fn depth_to_space(&mut self, this: Handle, block: u32, order: tensors::DepthOrder) -> Answer {
+        let order = match order {
+            tensors::DepthOrder::DepthColumnRow => Depth::DepthColumnRow,
+            tensors::DepthOrder::ColumnRowDepth => Depth::ColumnRowDepth,
+        };
+        self.run(&Op::Move(Move::DepthToSpace { block: block as usize, order }), &[&this])
+    }
+
+    fn space_to_depth(&mut self, this: Handle, block: u32) -> Answer {
+        self.run(&Op::Move(Move::SpaceToDepth { block: block as usize }), &[&this])
+    }
+
+    fn resize(
+        &mut self,
+        this: Handle,
+        sizes: Vec<u32>,
+        mode: tensors::Sample,
+        at: tensors::Coordinates,
+        antialias: bool,
+    ) -> Answer {
+        let op = Op::Resize(Resize {
+            sizes: usizes(sizes),
+            scales: Vec::new(),
+            mode: sample(mode),
+            coordinates: coordinates(at),
+            antialias,
+        });
+        self.run(&op, &[&this])
+    }
+
+    fn constant(&mut self, this: Handle) -> Answer {
+        let HostTensor { tensor, charge, derived, .. } = self.table.get(&this)?;
+        if tensor.is_constant() {
+            let (tensor, derived) = (tensor.clone(), derived.clone());
+            return self.push_weight(tensor, charge.clone(), derived);
+        }
+        let (tensor, charge) = (tensor.clone().constant(), charge.clone());
+        let derived = Derived::of_guest(&self.tensor_bytes);
+        let derived = derived.map_err(|over| self.over("tensor_bytes_max", over))?;
+        self.push_weight(tensor, charge, Some(derived))
     }
 
     fn argmin(&mut self, this: Handle, axis: i32, keep_dims: bool) -> Answer {
@@ -493,7 +444,7 @@ impl tensors::HostTensor for State {
         largest: bool,
     ) -> Result<(Handle, Handle), HostError> {
         let op = Order::TopK { axis: axis.into(), k: k as usize, largest };
-        let [values, indices] = pair(self.run_many(&Op::Order(op), &[&this])?)?;
+        let [values, indices] = self.run_all(&Op::Order(op), &[&this])?;
         Ok((values, indices))
     }
 
@@ -573,7 +524,7 @@ impl tensors::HostTensor for State {
     fn drop(&mut self, this: Handle) -> wasmtime::Result<()> {
         // The last handle gives the bytes back to the budget.
         let HostTensor { tensor, .. } = self.pull(this)?;
-        self.memory.recycle(tensor);
+        self.recycled.give(tensor);
         Ok(())
     }
 }

@@ -7,27 +7,17 @@ use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim, Slope};
 use innkeeper_tensor::{DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
-use super::tensors::{aside, is_long};
+use super::layers::{sizes, window};
+use super::run::is_long;
 use super::{HostError, HostTensor, State};
 use crate::Charge;
 use crate::bindings::innkeeper::model::training;
+use crate::bindings::innkeeper::model::training::Window;
 
 type Handle = Resource<HostTensor>;
 type Answer = Result<Handle, HostError>;
 
 impl State {
-    /// An operation with `N` results.
-    fn run_all<const N: usize>(
-        &mut self,
-        op: &Op,
-        handles: &[&Handle],
-    ) -> Result<[Handle; N], HostError> {
-        let results = self.run_many(op, handles)?;
-        results
-            .try_into()
-            .map_err(|_| HostError::invalid(format!("{} has not {N} results", op.name())))
-    }
-
     fn loss(
         &mut self,
         of: LossOf,
@@ -72,10 +62,11 @@ impl State {
         let run = self.lent_run().until(&stop);
         let result = if long {
             self.long_operations.store(true, Ordering::Relaxed);
-            aside(|| self.backend.update(&optim, &mut tensors, &read, &run))
+            self.threads.aside(|| self.backend.update(&optim, &mut tensors, &read, &run))
         } else {
             self.backend.update(&optim, &mut tensors, &read, &run)
         };
+        self.recycled.settle();
         self.put_back(changing, tensors, charges)?;
         Ok(result?)
     }
@@ -120,6 +111,9 @@ impl State {
             if let Some(charge) = charge {
                 self.charged_handles += u64::from(place.charge.is_none());
                 place.charge = Some(charge);
+            }
+            // What was derived from the old value went with it.
+            if !place.tensor.is_constant() {
                 place.derived = None;
             }
         }
@@ -135,10 +129,6 @@ fn distinct(handles: &[Handle]) -> Result<(), HostError> {
         true => Err(HostError::invalid("a step changes each tensor once; one was named twice")),
         false => Ok(()),
     }
-}
-
-fn sizes(shape: Vec<u32>) -> Vec<usize> {
-    shape.into_iter().map(|size| size as usize).collect()
 }
 
 /// Groups of tensors one after the other, which must go in step.
@@ -250,11 +240,11 @@ impl training::Host for State {
         axis: i32,
         shape: Vec<u32>,
     ) -> Answer {
-        self.backward(Grad::Gather { axis: axis.into(), shape: sizes(shape) }, &[&dy, &indices])
+        self.backward(Grad::Gather { axis: axis.into(), shape: sizes(&shape) }, &[&dy, &indices])
     }
 
     fn sum_to(&mut self, dy: Handle, shape: Vec<u32>) -> Answer {
-        self.backward(Grad::SumTo { shape: sizes(shape) }, &[&dy])
+        self.backward(Grad::SumTo { shape: sizes(&shape) }, &[&dy])
     }
 
     fn linear_gradient(
@@ -266,6 +256,45 @@ impl training::Host for State {
         bias: bool,
     ) -> Result<Vec<Handle>, HostError> {
         self.run_many(&Op::Grad(Grad::Linear { input, bias }), &[&dy, &x, &weight])
+    }
+
+    fn conv_gradient(
+        &mut self,
+        dy: Handle,
+        x: Handle,
+        weight: Handle,
+        at: Window,
+        groups: u32,
+        input: bool,
+        bias: bool,
+    ) -> Result<Vec<Handle>, HostError> {
+        let (window, groups) = (window(&at, false), groups as usize);
+        self.run_many(&Op::Grad(Grad::Conv { window, groups, input, bias }), &[&dy, &x, &weight])
+    }
+
+    fn max_pool_gradient(
+        &mut self,
+        dy: Handle,
+        x: Handle,
+        kernel: Vec<u32>,
+        at: Window,
+        ceil: bool,
+    ) -> Answer {
+        let (kernel, window) = (sizes(&kernel), window(&at, ceil));
+        self.backward(Grad::MaxPool { kernel, window }, &[&dy, &x])
+    }
+
+    fn average_pool_gradient(
+        &mut self,
+        dy: Handle,
+        x: Handle,
+        kernel: Vec<u32>,
+        at: Window,
+        ceil: bool,
+        count_include_pad: bool,
+    ) -> Answer {
+        let (kernel, window) = (sizes(&kernel), window(&at, ceil));
+        self.backward(Grad::AveragePool { kernel, window, count_include_pad }, &[&dy, &x])
     }
 
     fn dropout(&mut self, x: Handle, rate: f64, seed: u64) -> Answer {

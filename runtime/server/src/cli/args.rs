@@ -68,17 +68,23 @@ pub(super) enum Command {
     Show(Show),
     /// Delete a version, or a model with all its versions
     Delete(Delete),
-    /// Set or delete an alias
+    /// Set, roll back or delete an alias, or show what it stood for
     #[command(subcommand)]
     Alias(Alias),
+    /// Try a version behind an alias, see how it does, promote it or roll it back
+    Rollout(Rollout),
+    /// Show which versions of a model are served and kept, or say so
+    Policy(Policy),
     /// Say which other tenants may call a model
     Share(Share),
     /// Show what a model has logged
     Logs(Logs),
     /// Show a tenant's limits, or change them
     Limits(Limits),
-    /// Show what a tenant uses
-    Usage(OneTenant),
+    /// Show what a tenant uses now, or what tenants used by hours or days
+    Usage(Usage),
+    /// Show who changed what, the newest first
+    Audit(Audit),
     /// Create or list tenants
     #[command(subcommand)]
     Tenant(Tenant),
@@ -87,6 +93,8 @@ pub(super) enum Command {
     Key(Key),
     /// Call a model
     Predict(Predict),
+    /// Call a model again and again, and show how fast it answers
+    Bench(Bench),
 }
 
 #[derive(Debug, Args)]
@@ -100,6 +108,9 @@ pub(super) struct Serve {
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8000]
     #[arg(long, value_name = "IP:PORT")]
     pub(super) http: Option<String>,
+    /// One more address, for gRPC alone [default: none; gRPC is served at --http too]
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) grpc: Option<String>,
     /// No keys, one tenant; on loopback addresses only
     #[arg(long)]
     pub(super) dev: bool,
@@ -178,6 +189,75 @@ pub(super) struct Push {
     /// An alias that shall stand for it, such as stable; may be given more than once
     #[arg(long)]
     pub(super) alias: Vec<String>,
+    /// Also where the version breaks those who call by the alias
+    #[arg(long, requires = "alias")]
+    pub(super) force: bool,
+}
+
+/// Without --to, --promote and --rollback it shows what is tried behind the alias.
+#[derive(Debug, Args)]
+pub(super) struct Rollout {
+    /// The model
+    pub(super) model: String,
+    /// The alias that callers use
+    #[arg(long, default_value = "stable")]
+    pub(super) alias: String,
+    /// The version to try
+    #[arg(long, value_name = "VERSION", conflicts_with_all = ["promote", "rollback"])]
+    pub(super) to: Option<String>,
+    /// The share of requests that it answers; alone it changes a rollout that runs
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with_all = ["promote", "rollback"])]
+    pub(super) canary: Option<f64>,
+    /// The header by whose value a caller stays on its version [default: x-innkeeper-sticky]
+    #[arg(long, value_name = "HEADER", requires = "to")]
+    pub(super) sticky: Option<String>,
+    /// Roll back by itself when more requests than that fail; "never" for no bound [default: 5%]
+    #[arg(long, value_name = "PERCENT", value_parser = bound, requires = "to")]
+    pub(super) max_errors: Option<Bound>,
+    /// Roll back by itself when more requests than that trap, run into their deadline or go over a limit [default: 1%]
+    #[arg(long, value_name = "PERCENT", value_parser = bound, requires = "to")]
+    pub(super) max_traps: Option<Bound>,
+    /// Roll back by itself when more than one request in a hundred takes longer
+    #[arg(long, value_name = "MS", requires = "to")]
+    pub(super) max_p99_ms: Option<f64>,
+    /// Requests without which nothing is judged [default: 50]
+    #[arg(long, value_name = "N", requires = "to")]
+    pub(super) min_requests: Option<u64>,
+    /// Seconds that are looked back on [default: 60]
+    #[arg(long, value_name = "SECONDS", requires = "to")]
+    pub(super) window: Option<u64>,
+    /// Also where the version breaks those who call by the alias
+    #[arg(long, requires = "to")]
+    pub(super) force: bool,
+    /// Let the version that is tried take the alias over
+    #[arg(long, conflicts_with = "rollback")]
+    pub(super) promote: bool,
+    /// Take the version that is tried away; where none is, let the alias go back to what it stood for
+    #[arg(long)]
+    pub(super) rollback: bool,
+    /// Why, for the history
+    #[arg(long, default_value = "", requires = "rollback")]
+    pub(super) why: String,
+    /// Show it again every second until it ends; exit code 1 when it is rolled back
+    #[arg(long, conflicts_with_all = ["promote", "rollback"])]
+    pub(super) watch: bool,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A percentage that must not be passed, or none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bound(pub(super) Option<f64>);
+
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    let number = number.ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| "wanted a percentage, such as 10%".into())
+}
+
+fn bound(text: &str) -> Result<Bound, String> {
+    if text == "never" { Ok(Bound(None)) } else { percent(text).map(|max| Bound(Some(max))) }
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +292,29 @@ pub(super) enum Alias {
         alias: String,
         /// The version that it stands for
         version: String,
+        /// Also where the version breaks those who call by the alias
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let an alias go back to the version that it stood for before
+    Rollback {
+        /// The model
+        model: String,
+        /// The alias
+        alias: String,
+        /// Why, for the history
+        #[arg(long, default_value = "")]
+        why: String,
+    },
+    /// Show what an alias stood for, the newest first
+    History {
+        /// The model
+        model: String,
+        /// The alias
+        alias: String,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// Delete an alias
     Delete {
@@ -220,6 +323,31 @@ pub(super) enum Alias {
         /// The alias
         alias: String,
     },
+}
+
+/// What an alias stands for or tries is served and kept always.
+#[derive(Debug, Args)]
+pub(super) struct Policy {
+    /// The model
+    pub(super) model: String,
+    /// Serve all versions
+    #[arg(long, conflicts_with_all = ["latest", "versions"])]
+    pub(super) all: bool,
+    /// Serve so many of the newest versions
+    #[arg(long, value_name = "N", conflicts_with = "versions")]
+    pub(super) latest: Option<u32>,
+    /// Serve these versions
+    #[arg(long, value_name = "VERSION", num_args = 1..)]
+    pub(super) versions: Vec<String>,
+    /// Keep so many of the newest versions, and remove older ones now and with every publication
+    #[arg(long, value_name = "N", conflicts_with = "keep_all")]
+    pub(super) keep: Option<u32>,
+    /// Keep all versions
+    #[arg(long)]
+    pub(super) keep_all: bool,
+    /// JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -272,10 +400,46 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct OneTenant {
+pub(super) struct Usage {
     /// The tenant [default: the key's]
     pub(super) tenant: Option<String>,
+    /// What was used by hour, day or all in one; without a tenant an administrator sees every tenant
+    #[arg(long, value_enum, value_name = "PERIOD")]
+    pub(super) by: Option<Period>,
+    /// From this date or hour on, in UTC: 2026-11-25 or 2026-11-25T17:00:00Z
+    #[arg(long, value_name = "TIME", requires = "by")]
+    pub(super) from: Option<String>,
+    /// Before this date or hour
+    #[arg(long, value_name = "TIME", requires = "by")]
+    pub(super) to: Option<String>,
+    /// CSV instead of a table
+    #[arg(long, requires = "by", conflicts_with = "json")]
+    pub(super) csv: bool,
     /// JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How usage is put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Period {
+    /// By hours
+    Hour,
+    /// By days
+    Day,
+    /// All in one
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Audit {
+    /// Only changes to what this tenant has [default: all that the key may see]
+    #[arg(long)]
+    pub(super) tenant: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(super) max: usize,
+    /// JSON, one line each, instead of a table
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -344,6 +508,32 @@ pub(super) struct Predict {
     pub(super) json: bool,
 }
 
+/// Each connection sends its next request once it has its answer; with --rate requests are due at fixed times, and
+/// latency counts from then on, also for those that had to wait for a connection.
+#[derive(Debug, Args)]
+pub(super) struct Bench {
+    /// MODEL, or MODEL@VERSION, or MODEL@ALIAS; OWNER/MODEL for a model that another tenant shares
+    pub(super) model: String,
+    /// What to send, as `innkeeper predict` takes it [default: the example of the model's interface]
+    #[arg(long, short, value_name = "INPUT")]
+    pub(super) input: Vec<String>,
+    /// Connections at once
+    #[arg(long, short, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(super) connections: u32,
+    /// Requests that are due in a second, over all connections
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) rate: Option<u32>,
+    /// Seconds to measure
+    #[arg(long, short, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub(super) duration: u32,
+    /// Seconds before, which are not measured
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=60))]
+    pub(super) warmup: u32,
+    /// JSON instead of a table
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -367,6 +557,15 @@ mod tests {
             ("limits --set deadline_ms_max=5", false),
             ("limits acme --set deadline_ms_max=5", true),
             ("key create --scopes predict,admin", true),
+            ("rollout digits", true),
+            ("rollout digits --to 2 --canary 10% --max-errors never", true),
+            ("rollout digits --canary 110%", false),
+            ("rollout digits --promote --rollback", false),
+            ("rollout digits --promote --to 2", false),
+            ("bench digits --rate 100 -c 4 -d 2", true),
+            ("bench digits -c 0", false),
+            ("policy digits --versions 1 2 --keep 3", true),
+            ("policy digits --all --latest 1", false),
             ("compile-worker", false),
         ];
         for (line, wanted) in cases {

@@ -9,6 +9,7 @@ use ureq::http::{HeaderMap, Method, Request, header::AUTHORIZATION};
 use ureq::{Agent, AsSendBody};
 
 use super::args::Host;
+use super::output;
 use crate::failure::{Code, Failure};
 
 /// Bytes of an answer that are read, so that no server fills this machine's memory.
@@ -126,16 +127,30 @@ impl Answer {
 
     fn failure(&self) -> Failure {
         let said: Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        let text = match said["error"].as_str() {
+        let mut text = match said["error"].as_str() {
             Some(text) => text.to_owned(),
             None => format!("the server answered {}", self.status),
         };
+        if let Some(differences) = said["details"]["differences"].as_array() {
+            text += &format!("\n\n{}", table(differences));
+        }
         let text = match self.status {
             401 => format!("{text}; --key or INNKEEPER_KEY says the key"),
             _ => text,
         };
         Failure::new(code(self.status, said["code"].as_str().unwrap_or_default()), text)
     }
+}
+
+/// What would break callers, tensor by tensor.
+fn table(differences: &[Value]) -> String {
+    let row = |difference: &Value| {
+        ["kind", "name", "problem", "was", "is"]
+            .map(|column| output::one_line(difference[column].as_str().unwrap_or_default()))
+            .to_vec()
+    };
+    let rows: Vec<Vec<String>> = differences.iter().map(row).collect();
+    output::table(&["", "NAME", "PROBLEM", "WAS", "WOULD BE"], &rows)
 }
 
 fn code(status: u16, name: &str) -> Code {

@@ -11,7 +11,8 @@ use super::client::{Client, segment};
 use super::input::{Inputs, Spec};
 use super::values;
 
-const HEADER_LENGTH: &str = "inference-header-content-length";
+pub(super) const HEADER_LENGTH: &str = "inference-header-content-length";
+pub(super) const OCTETS: &str = "application/octet-stream";
 
 /// A model as a caller names it: `[OWNER/]MODEL[@VERSION]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +70,7 @@ pub(super) fn metadata(client: &Client, model: &ModelRef) -> Result<Metadata> {
 
 pub(super) fn infer(client: &Client, model: &ModelRef, inputs: &Inputs) -> Result<Outcome> {
     let (head, body) = encode(inputs);
-    let headers =
-        [("content-type", "application/octet-stream"), (HEADER_LENGTH, &head.to_string())];
+    let headers = [("content-type", OCTETS), (HEADER_LENGTH, &head.to_string())];
     let path = format!("{}/infer", model.path());
     let answer = client.send(Method::POST, &path, &headers, body)?.success()?;
     let head = answer.headers.get(HEADER_LENGTH).and_then(|value| value.to_str().ok());
@@ -82,7 +82,7 @@ pub(super) fn infer(client: &Client, model: &ModelRef, inputs: &Inputs) -> Resul
 }
 
 /// The length of the JSON, and the body with it.
-fn encode(inputs: &Inputs) -> (usize, Vec<u8>) {
+pub(super) fn encode(inputs: &Inputs) -> (usize, Vec<u8>) {
     let tensors: Vec<Value> = inputs
         .tensors
         .iter()

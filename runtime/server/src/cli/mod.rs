@@ -2,6 +2,8 @@
 
 mod args;
 mod array;
+mod audit;
+mod bench;
 mod build;
 mod client;
 mod import;
@@ -11,8 +13,10 @@ mod logs;
 mod models;
 mod new;
 mod output;
+mod policy;
 mod predict;
 mod push;
+mod rollout;
 mod server;
 mod tenants;
 mod test;
@@ -52,13 +56,17 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Show(args) => models::show(&host, &args),
         Command::Delete(args) => models::delete(&host, &args),
         Command::Alias(args) => models::alias(&host, args),
+        Command::Rollout(args) => rollout::run(&host, &args),
+        Command::Policy(args) => policy::run(&host, &args),
         Command::Share(args) => models::share(&host, &args),
         Command::Logs(args) => logs::run(&host, &args),
         Command::Limits(args) => tenants::limits(&host, &args),
         Command::Usage(args) => tenants::usage(&host, &args),
+        Command::Audit(args) => audit::run(&host, &args),
         Command::Tenant(args) => tenants::tenant(&host, args),
         Command::Key(args) => tenants::key(&host, args),
         Command::Predict(args) => predict::run(&host, &args),
+        Command::Bench(args) => bench::run(&host, &args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

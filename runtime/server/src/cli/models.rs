@@ -71,6 +71,19 @@ fn tensors(client: &Client, model: &ModelRef, json: bool) -> Result<()> {
         })
         .collect();
     output::print(&output::table(&["", "NAME", "DATATYPE", "SHAPE"], &rows));
+    batching(client, model)
+}
+
+/// How requests for a version of one's own are put together, if they are.
+fn batching(client: &Client, model: &ModelRef) -> Result<()> {
+    let (None, Some(version)) = (&model.owner, &model.version) else { return Ok(()) };
+    let (name, version) = (segment(&model.model), segment(version));
+    let document: Value =
+        client.get(&format!("/api/v1/models/{name}/versions/{version}/interface"))?;
+    if let Some(batching) = document["x-innkeeper"]["batching"].as_object() {
+        let words = batching.iter().map(|(key, value)| format!("{key} {value}"));
+        output::print(&format!("batching: {}\n", words.collect::<Vec<_>>().join(", ")));
+    }
     Ok(())
 }
 
@@ -92,9 +105,22 @@ pub(super) fn alias(host: &Host, args: Alias) -> Result<()> {
         format!("/api/v1/models/{}/aliases/{}", segment(model), segment(alias))
     };
     match args {
-        Alias::Set { model, alias, version } => {
-            client.put(&path(&model, &alias), &json!({ "version": version }))?;
+        Alias::Set { model, alias, version, force } => {
+            let wish = json!({ "version": version, "force": force });
+            client.put(&path(&model, &alias), &wish)?;
             output::line(&format!("{model}@{alias} is {version}"));
+        }
+        Alias::Rollback { model, alias, why } => {
+            let now: Value =
+                client.post(&(path(&model, &alias) + "/rollback"), &json!({ "why": why }))?;
+            output::line(&format!("{model}@{alias} is {} again", text(&now["version"])));
+        }
+        Alias::History { model, alias, json } => {
+            let answer: Value = client.get(&(path(&model, &alias) + "/history"))?;
+            print(json, &answer, || {
+                let rows: Vec<Vec<String>> = array(&answer["changes"]).map(change).collect();
+                output::table(&["WHEN", "WHAT", "VERSION", "BEFORE", "TRIED", "WHY"], &rows)
+            });
         }
         Alias::Delete { model, alias } => {
             client.delete(&path(&model, &alias))?;
@@ -102,6 +128,13 @@ pub(super) fn alias(host: &Host, args: Alias) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn change(change: &Value) -> Vec<String> {
+    let mut row = vec![output::time(change["created_ms"].as_i64().unwrap_or_default())];
+    let columns = ["act", "version", "before", "candidate", "why"];
+    row.extend(columns.map(|column| text(&change[column])));
+    row
 }
 
 pub(super) fn share(host: &Host, args: &Share) -> Result<()> {
@@ -133,7 +166,17 @@ fn own(name: &str) -> Result<ModelRef> {
 
 fn aliases(model: &Value) -> String {
     let pairs = model["aliases"].as_object().into_iter().flatten();
-    let pairs = pairs.map(|(alias, version)| format!("{alias}={}", text(version)));
+    let pairs = pairs.map(|(alias, version)| {
+        let tried = &model["rollouts"][alias];
+        match tried["candidate"].as_str() {
+            Some(candidate) => format!(
+                "{alias}={} ({candidate}: {} %)",
+                text(version),
+                text(&tried["canary_percent"])
+            ),
+            None => format!("{alias}={}", text(version)),
+        }
+    });
     pairs.collect::<Vec<_>>().join(" ")
 }
 

@@ -16,6 +16,14 @@ pub(super) fn line(text: &str) {
     print(&format!("{text}\n"));
 }
 
+/// Writes a text that takes the place of the one before on a terminal, and else stands behind it.
+pub(super) fn again(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let head = if out.is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+    let tail = if out.is_terminal() { "" } else { "\n" };
+    let _ = write!(out, "{head}{}{tail}", harmless(text)).and_then(|()| out.flush());
+}
+
 /// Says on standard error why the command ends.
 pub(super) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "error: {}", harmless(&format!("{error:#}")));
@@ -97,26 +105,7 @@ pub(super) fn size(bytes: u64) -> String {
 
 /// A time in milliseconds since 1970 as UTC, to the second.
 pub(super) fn time(ms: i64) -> String {
-    let seconds = ms.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// The date of a day since 1970, by the algorithm of Howard Hinnant's `civil_from_days`: years begin in March, so that
-/// the leap day is their last.
-fn date(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+    innkeeper_catalog::utc(ms)
 }
 
 #[cfg(test)]
@@ -134,20 +123,5 @@ mod tests {
         let text = "a\n\tb\u{1b}[31m\r\u{9b}\u{fc}";
         assert_eq!(harmless(text), "a\n\tb\\u{1b}[31m\\r\\u{9b}\u{fc}");
         assert_eq!(one_line(text), "a\\n\\tb\\u{1b}[31m\\r\\u{9b}\u{fc}");
-    }
-
-    #[test]
-    fn times_are_those_of_the_calendar() {
-        let cases = [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399_999, "2000-02-28T23:59:59Z"),
-            (951_782_400_000, "2000-02-29T00:00:00Z"),
-            (1_709_251_200_000, "2024-03-01T00:00:00Z"),
-            (1_767_225_599_000, "2025-12-31T23:59:59Z"),
-            (-1, "1969-12-31T23:59:59Z"),
-        ];
-        for (ms, wanted) in cases {
-            assert_eq!(time(ms), wanted);
-        }
     }
 }

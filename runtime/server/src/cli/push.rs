@@ -31,7 +31,7 @@ pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
         return Err(Failure::usage(text).into());
     };
     send_assets(&client, &mut bundle)?;
-    let published = publish(&client, &model, &version, &args.alias, bundle.to_bytes())?;
+    let published = publish(&client, &model, &version, args, bundle.to_bytes())?;
     let already = if published["outcome"] == "unchanged" { " already" } else { "" };
     let alias = match &args.alias[..] {
         [] => String::new(),
@@ -80,13 +80,17 @@ fn publish(
     client: &Client,
     model: &str,
     version: &str,
-    aliases: &[String],
+    args: &Push,
     bundle: Vec<u8>,
 ) -> Result<Value> {
     let mut path = format!("/api/v1/models/{}/versions/{}", segment(model), segment(version));
-    for (i, alias) in aliases.iter().enumerate() {
-        let separator = if i == 0 { '?' } else { '&' };
-        path += &format!("{separator}alias={}", segment(alias));
+    let mut query: Vec<String> =
+        args.alias.iter().map(|alias| format!("alias={}", segment(alias))).collect();
+    if args.force {
+        query.push("force=true".into());
+    }
+    if !query.is_empty() {
+        path += &format!("?{}", query.join("&"));
     }
     let doing = format!("publishing {model}@{version}, {}", output::size(bundle.len() as u64));
     let spinner = output::spinner(&doing);

@@ -18,6 +18,9 @@ pub(super) fn serve(args: Serve) -> Result<ExitCode> {
     if let Some(http) = args.http {
         config.server.http = http;
     }
+    if let Some(grpc) = args.grpc {
+        config.server.grpc = grpc;
+    }
     if let Some(format) = args.log {
         config.log.format = format;
     }

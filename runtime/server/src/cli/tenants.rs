@@ -2,8 +2,9 @@
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
+use ureq::http::Method;
 
-use super::args::{Host, Key, Limits, OneTenant, Tenant};
+use super::args::{Host, Key, Limits, Period, Tenant, Usage};
 use super::client::{Client, segment};
 use super::output;
 use crate::clock::now_ms;
@@ -123,11 +124,45 @@ fn changed(own: &Value, set: &[String], unset: &[String]) -> Result<Value> {
     Ok(Value::Object(own))
 }
 
-pub(super) fn usage(host: &Host, args: &OneTenant) -> Result<()> {
+pub(super) fn usage(host: &Host, args: &Usage) -> Result<()> {
     let client = Client::new(host)?;
+    if let Some(by) = args.by {
+        return periods(&client, args, by);
+    }
     let tenant = tenant_or_own(&client, args.tenant.clone())?;
     let answer: Value = client.get(&format!("/api/v1/tenants/{}/usage", segment(&tenant)))?;
     show(args.json, &answer, || output::table(&["WHAT", "USED", "LIMIT"], &used(&answer)));
+    Ok(())
+}
+
+/// What was used, period by period.
+fn periods(client: &Client, args: &Usage, by: Period) -> Result<()> {
+    let by = match by {
+        Period::Hour => "hour",
+        Period::Day => "day",
+        Period::All => "all",
+    };
+    let mut path = format!("/api/v1/usage?by={by}");
+    for (key, value) in [("tenant", &args.tenant), ("from", &args.from), ("to", &args.to)] {
+        if let Some(value) = value {
+            path += &format!("&{key}={}", segment(value));
+        }
+    }
+    if args.csv {
+        path += "&format=csv";
+        let answer = client.send(Method::GET, &path, &[], ())?.success()?;
+        output::print(&String::from_utf8_lossy(&answer.body).replace("\r\n", "\n"));
+        return Ok(());
+    }
+    let answer: Value = client.get(&path)?;
+    show(args.json, &answer, || {
+        let columns = ["tenant", "from", "requests", "failures", "compute_us", "device_us"];
+        let columns = columns.into_iter().chain(["bytes_in", "bytes_out"]);
+        let row = |period: &Value| columns.clone().map(|column| text(&period[column])).collect();
+        let rows: Vec<Vec<String>> = array(&answer["usage"]).map(row).collect();
+        let head: Vec<String> = columns.clone().map(str::to_uppercase).collect();
+        output::table(&head.iter().map(String::as_str).collect::<Vec<_>>(), &rows)
+    });
     Ok(())
 }
 

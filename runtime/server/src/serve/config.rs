@@ -8,8 +8,8 @@ use innkeeper_predict::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::settings::{
-    CatalogSettings, ComponentSettings, DeploySettings, EngineSettings, LogSettings,
-    PredictSettings, ServerSettings,
+    CatalogSettings, ComponentSettings, CorsSettings, DeploySettings, EngineSettings, JwtSettings,
+    LogSettings, PredictSettings, ServerSettings, TlsSettings,
 };
 
 /// The whole configuration of a server. What a file leaves out has its default; what it misspells is an error.
@@ -18,6 +18,12 @@ use super::settings::{
 pub struct Config {
     /// Addresses, folders, waits.
     pub server: ServerSettings,
+    /// Encryption.
+    pub tls: TlsSettings,
+    /// Tokens beside keys.
+    pub jwt: JwtSettings,
+    /// Browsers.
+    pub cors: CorsSettings,
     /// Logging.
     pub log: LogSettings,
     /// What each tenant may use that has no limits of its own.
@@ -32,6 +38,15 @@ pub struct Config {
     pub predict: PredictSettings,
     /// Housekeeping.
     pub catalog: CatalogSettings,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For every protocol.
+    pub http: SocketAddr,
+    /// For gRPC alone.
+    pub grpc: Option<SocketAddr>,
 }
 
 /// A configuration that no server can run with.
@@ -61,6 +76,23 @@ pub enum ConfigError {
         /// What was given.
         given: String,
     },
+    /// A certificate without a key, or the other way round.
+    #[error("tls.certificates and tls.key go together, and {missing} is empty")]
+    Tls {
+        /// Which of the two is not set.
+        missing: &'static str,
+    },
+    /// An issuer whose tokens could not be checked.
+    #[error("jwt.issuer is set and {missing} is empty; both are needed to check a token")]
+    Jwt {
+        /// What is not set.
+        missing: &'static str,
+    },
+    /// Any site, with what browsers keep for this one.
+    #[error(
+        "cors.origins has \"*\" and cors.credentials is true; name the sites that may, or leave credentials false"
+    )]
+    Cors,
     /// Keys switched off where others can reach the server.
     #[error(
         "--dev switches keys off and is for loopback addresses only, not for {given}; leave --dev out, or listen on 127.0.0.1"
@@ -94,26 +126,40 @@ impl Config {
             .map_err(|error| ConfigError::Toml { path: path.to_owned(), problem: problem(error) })
     }
 
-    /// Checks what the types do not, and gives the address to listen on.
+    /// Checks what the types do not, and gives the addresses to listen on.
     ///
     /// # Errors
     /// [`ConfigError::Address`], [`ConfigError::DevAddress`], [`ConfigError::Value`].
-    pub fn check(&self) -> Result<SocketAddr, ConfigError> {
-        let given = &self.server.http;
-        let address: SocketAddr =
-            given.parse().map_err(|_| ConfigError::Address { given: given.clone() })?;
-        if self.server.dev && !address.ip().is_loopback() {
-            return Err(ConfigError::DevAddress { given: address });
+    pub fn check(&self) -> Result<Addresses, ConfigError> {
+        let http = self.address(&self.server.http)?;
+        let grpc = Some(&self.server.grpc).filter(|given| !given.is_empty());
+        let grpc = grpc.map(|given| self.address(given)).transpose()?;
+        let (certificates, key) = (&self.tls.certificates, &self.tls.key);
+        if certificates.is_empty() != key.is_empty() {
+            let missing = if key.is_empty() { "tls.key" } else { "tls.certificates" };
+            return Err(ConfigError::Tls { missing });
+        }
+        let needed = [("jwt.audience", &self.jwt.audience), ("jwt.keys", &self.jwt.keys)];
+        if !self.jwt.issuer.is_empty()
+            && let Some((missing, _)) = needed.into_iter().find(|(_, value)| value.is_empty())
+        {
+            return Err(ConfigError::Jwt { missing });
+        }
+        if self.cors.credentials && self.cors.origins.iter().any(|origin| origin == "*") {
+            return Err(ConfigError::Cors);
         }
         let at_least_one = [
             ("server.connections_max", self.server.connections_max as u64),
             ("server.header_read_ms", self.server.header_read_ms),
             ("server.body_idle_ms", self.server.body_idle_ms),
+            ("server.http2_streams_max", u64::from(self.server.http2_streams_max)),
+            ("tls.look_every_ms", self.tls.look_every_ms),
             ("server.bodies_bytes_max", self.server.bodies_bytes_max),
             ("engine.instances_max", u64::from(self.engine.instances_max)),
             ("deploy.compiles_max", self.deploy.compiles_max as u64),
             ("deploy.publishes_max", self.deploy.publishes_max as u64),
             ("catalog.sweep_every_ms", self.catalog.sweep_every_ms),
+            ("catalog.usage_flush_ms", self.catalog.usage_flush_ms),
             ("limits.deadline_ms_max", self.limits.deadline_ms_max),
             ("limits.requests_in_flight_max", self.limits.requests_in_flight_max),
         ];
@@ -123,6 +169,15 @@ impl Config {
             }
         }
         self.check_memory()?;
+        Ok(Addresses { http, grpc })
+    }
+
+    fn address(&self, given: &str) -> Result<SocketAddr, ConfigError> {
+        let address: SocketAddr =
+            given.parse().map_err(|_| ConfigError::Address { given: given.to_owned() })?;
+        if self.server.dev && !address.ip().is_loopback() {
+            return Err(ConfigError::DevAddress { given: address });
+        }
         Ok(address)
     }
 
@@ -148,10 +203,13 @@ impl Config {
     pub fn documented(&self) -> String {
         let mut text = String::from(
             "# Innkeeper's configuration. Every key is here with its meaning and its value; leave out what you do\n\
-             # not change. The command line has the last word about http, data, dev and the log's format.\n",
+             # not change. The command line has the last word about http, grpc, data, dev and the log's format.\n",
         );
         let values = toml::Table::try_from(self).expect("every value here has a form in TOML");
         section(&mut text, &values, "server", ServerSettings::ABOUT, ServerSettings::MEANINGS);
+        section(&mut text, &values, "tls", TlsSettings::ABOUT, TlsSettings::MEANINGS);
+        section(&mut text, &values, "jwt", JwtSettings::ABOUT, JwtSettings::MEANINGS);
+        section(&mut text, &values, "cors", CorsSettings::ABOUT, CorsSettings::MEANINGS);
         section(&mut text, &values, "log", LogSettings::ABOUT, LogSettings::MEANINGS);
         let rows = self.limits.rows();
         let meanings: Vec<(&str, [&str; 1])> = rows.iter().map(|row| (row.0, [row.2])).collect();
@@ -267,13 +325,21 @@ mod tests {
             |c| (c.server.http, c.server.dev) = ("0.0.0.0:8000".into(), true),
             "loopback addresses only",
         );
+        check(|c| c.server.grpc = "8001".into(), "wanted IP:PORT");
+        check(
+            |c| (c.server.grpc, c.server.dev) = ("0.0.0.0:8001".into(), true),
+            "loopback addresses only",
+        );
+        check(|c| c.tls.key = "key.pem".into(), "tls.certificates is empty");
+        check(|c| c.jwt.issuer = "https://issuer".into(), "jwt.audience is empty");
+        check(|c| (c.cors.origins, c.cors.credentials) = (vec!["*".into()], true), "cors.origins");
         check(|c| c.deploy.compiles_max = 0, "deploy.compiles_max is 0; wanted at least 1");
         check(|c| c.limits.guest_memory_bytes_max = 3 << 30, "engine.guest_memory_bytes_max");
         check(|c| c.engine.guest_memory_bytes_max = 5 << 30, "at most 4294967296");
 
         let mut dev = Config::default();
         dev.server.dev = true;
-        assert_eq!(dev.check().unwrap().port(), 8000);
+        assert_eq!(dev.check().unwrap().http.port(), 8000);
         dev.server.http = "[::1]:0".into();
         assert!(dev.check().is_ok());
     }

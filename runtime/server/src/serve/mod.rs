@@ -3,19 +3,22 @@
 mod config;
 mod data;
 mod housekeeping;
+mod issuer;
 mod log;
 mod settings;
 mod signals;
 mod start;
+mod tls;
 
 pub use config::{Config, ConfigError};
 pub use data::new_admin_key;
 pub use log::LogFormat;
 pub use settings::{
-    CatalogSettings, ComponentSettings, DeploySettings, EngineSettings, LogSettings,
-    PredictSettings, ServerSettings,
+    CatalogSettings, ComponentSettings, CorsSettings, DeploySettings, EngineSettings, JwtSettings,
+    LogSettings, PredictSettings, ServerSettings, TlsSettings,
 };
 pub use start::{Drained, Server, StartOptions, runtime};
+pub use tls::Clients;
 
 use std::process::ExitCode;
 

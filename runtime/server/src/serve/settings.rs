@@ -8,6 +8,7 @@ use innkeeper_sandbox::{CompileLimits, ComponentLimits, EngineConfig};
 use serde::{Deserialize, Serialize};
 
 use super::LogFormat;
+use super::tls::Clients;
 
 macro_rules! section {
     (
@@ -42,9 +43,11 @@ macro_rules! section {
 section! {
     /// Where the server listens and keeps its data, and how long it waits for callers.
     pub struct ServerSettings {
-        /// The address to listen on; port 0 takes a free one. There is no TLS here: put a proxy in front of any address
-        /// that others can reach.
+        /// The address for REST and gRPC over HTTP/1.1 and HTTP/2; port 0 takes a free one. Give [tls] files, or put a
+        /// proxy in front, for any address that others can reach.
         http: String = "127.0.0.1:8000".into();
+        /// One more address, for gRPC alone, such as "127.0.0.1:8001"; none when empty.
+        grpc: String = String::new();
         /// The folder for everything that must outlive the process. One server at a time may use it.
         data: String = "innkeeper-data".into();
         /// No keys: every caller is the tenant "dev" and may do everything. Refused on addresses that are not loopback.
@@ -59,6 +62,8 @@ section! {
         headers_max: usize = GatewayConfig::default().headers_max;
         /// Bytes of a request's line and headers together.
         header_bytes_max: usize = GatewayConfig::default().header_bytes_max;
+        /// Requests that one HTTP/2 connection may have open at once.
+        http2_streams_max: u32 = GatewayConfig::default().http2_streams_max;
         /// Bytes of all request bodies that are held at once, over all tenants.
         bodies_bytes_max: u64 = GatewayConfig::default().bodies_bytes_max;
         /// Bytes of a bundle, which is held in memory whole. Larger assets go up on their own, as `innkeeper push` does it.
@@ -69,6 +74,56 @@ section! {
         drain_idle_ms: u64 = GatewayConfig::default().drain_idle_ms;
         /// Milliseconds after SIGTERM or SIGINT for requests that run to come to their end.
         drain_ms: u64 = GatewayConfig::default().drain_ms;
+    }
+}
+
+section! {
+    /// TLS 1.2 and 1.3 on every address, once there are certificates. Changed files are taken into use as they change:
+    /// connections that are open keep what they have.
+    pub struct TlsSettings {
+        /// The file with the server's certificate in PEM, and the ones between it and its root behind it; no TLS when
+        /// empty.
+        certificates: String = String::new();
+        /// The file with its key in PEM, not encrypted.
+        key: String = String::new();
+        /// The file with the authorities of clients' certificates in PEM; clients are asked for none when empty.
+        client_authorities: String = String::new();
+        /// Whether clients must have a certificate, where there are authorities: "required" or "optional". It says who
+        /// may connect; the tenant is the key's as ever.
+        clients: Clients = Clients::Required;
+        /// Milliseconds between two looks at the files.
+        look_every_ms: u64 = 5_000;
+    }
+}
+
+section! {
+    /// Tokens (JWT) of one issuer, such as an OpenID Connect provider, taken beside keys: RS256, ES256 and EdDSA.
+    pub struct JwtSettings {
+        /// The claim "iss" of its tokens; no tokens are taken when empty.
+        issuer: String = String::new();
+        /// What their claim "aud" must have in it.
+        audience: String = String::new();
+        /// Its public keys, as a JSON Web Key Set: a file, or an address that begins with https:// or http://. They are
+        /// kept for ten minutes; a key that is not among them is looked for, at most once a minute.
+        keys: String = String::new();
+        /// The claim with the name of the tenant, who must exist here.
+        tenant_claim: String = "tenant".into();
+        /// The claim with the scopes, among other words: predict, publish, admin.
+        scopes_claim: String = "scope".into();
+        /// By how many seconds the issuer's clock may differ.
+        leeway_s: u64 = 60;
+    }
+}
+
+section! {
+    /// Pages of other sites that may call from a browser (CORS).
+    pub struct CorsSettings {
+        /// Their sites, such as ["https://app.example"]; "*" is any. By default none may.
+        origins: Vec<String> = Vec::new();
+        /// Whether they may let the browser add what it keeps for this server. Keys and tokens need nothing of it.
+        credentials: bool = false;
+        /// Seconds for which a browser need not ask again.
+        max_age_s: u64 = 600;
     }
 }
 
@@ -153,7 +208,14 @@ section! {
         unreferenced_blob_ttl_ms: i64 = CatalogConfig::default().unreferenced_blob_ttl_ms;
         /// Milliseconds for which an upload is kept that nobody continues.
         stale_upload_ttl_ms: i64 = CatalogConfig::default().stale_upload_ttl_ms;
-        /// Milliseconds between two sweeps for such blobs and uploads.
+        /// Milliseconds for which an entry of the audit log is kept.
+        audit_ttl_ms: i64 = CatalogConfig::default().audit.ttl_ms;
+        /// Entries of the audit log that are kept of each tenant.
+        audit_entries_max: u32 = CatalogConfig::default().audit.entries_max;
+        /// Milliseconds after which what tenants used is moved from its counters to the disk for good. A killed process
+        /// loses nothing of it, a power loss at most this much.
+        usage_flush_ms: u64 = 10_000;
+        /// Milliseconds between two sweeps for all of these.
         sweep_every_ms: u64 = 600_000;
     }
 }

@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use innkeeper_catalog::{Catalog, CatalogConfig, SystemClock, TenantName};
+use innkeeper_catalog::{AuditLimits, Catalog, CatalogConfig, SystemClock, TenantName};
 use innkeeper_deploy::{DeployConfig, Deployer};
-use innkeeper_gateway::{Gateway, GatewayConfig};
+use innkeeper_gateway::{Cors, Gateway, GatewayConfig, Listener, Speaks, Tls};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::config::Addresses;
 use super::data::{DataFolder, ensure_tenant};
-use super::{Config, housekeeping};
+use super::{Config, housekeeping, issuer, tls};
 use crate::failure::{Code, Failure};
 
 /// The tenant of everyone when keys are switched off.
@@ -57,12 +58,14 @@ pub enum Drained {
 
 /// A server that runs.
 pub struct Server {
-    address: SocketAddr,
+    addresses: Addresses,
+    scheme: &'static str,
     admin_key: Option<PathBuf>,
     drain_ms: u64,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<std::io::Result<()>>,
     housekeeping: JoinHandle<()>,
+    renewing: Option<JoinHandle<()>>,
     catalog: Catalog,
     // Last, so that nobody else takes the folder before all else is gone.
     _data: DataFolder,
@@ -83,16 +86,17 @@ impl Server {
     /// # Errors
     /// The configuration cannot be followed, the folder is in use or damaged, the address is taken.
     pub async fn start(config: Config, options: StartOptions) -> Result<Server> {
-        let address = config.check()?;
+        let addresses = config.check()?;
+        let tls = tls::open(&config.tls)?;
         let data = DataFolder::take(Path::new(&config.server.data))?;
         // Before anything that takes long, so that a wrong address is told at once.
-        let listener = listen(address).await?;
-        let address = listener.local_addr()?;
+        let (listeners, addresses) = listen_all(addresses, tls.as_ref()).await?;
 
         let catalog = open_catalog(&config, &data).await?;
         let admin_key = first_tenant(&config, &catalog, &data).await?;
         let engine = Engine::new(&engine_config(&config))?;
         let predictor = Predictor::new(predictor_config(&config), engine.clone());
+        predictor.count_by(catalog.meters().clone());
         let deployer = open_deployer(&config, options, &data, &catalog, &predictor, engine)?;
         restore(&deployer, &catalog, &predictor).await?;
 
@@ -102,20 +106,22 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let until = async { drop(stopped.await) };
         Ok(Server {
-            address,
+            addresses,
+            scheme: if tls.is_some() { "https" } else { "http" },
             admin_key,
             drain_ms: config.server.drain_ms.saturating_add(config.server.drain_idle_ms),
             stop,
-            serving: tokio::spawn(gateway.serve(listener, until)),
+            serving: tokio::spawn(gateway.serve(listeners, until)),
             housekeeping: tokio::spawn(housekeeping),
+            renewing: tls.map(|tls| tokio::spawn(tls::renew(config.tls, tls))),
             catalog,
             _data: data,
         })
     }
 
-    /// Where it listens.
+    /// Where it listens for every protocol.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses.http
     }
 
     /// The file with the administrator's key, if this start made one.
@@ -129,9 +135,12 @@ impl Server {
         if let Some(path) = &self.admin_key {
             let _ = writeln!(out, "the administrator's key is in {}", path.display());
         }
-        let _ = writeln!(out, "listening on http://{}", self.address);
+        if let Some(grpc) = self.addresses.grpc {
+            let _ = writeln!(out, "listening on grpc://{grpc}");
+        }
+        let _ = writeln!(out, "listening on {}://{}", self.scheme, self.addresses.http);
         let _ = out.flush();
-        tracing::info!(address = %self.address, "listening");
+        tracing::info!(http = %self.addresses.http, grpc = ?self.addresses.grpc, "listening");
     }
 
     /// Serves until `stop` is done or the server cannot go on, then stops.
@@ -158,6 +167,9 @@ impl Server {
         let patience = Duration::from_millis(self.drain_ms) + DRAIN_GRACE;
         let ended = tokio::time::timeout(patience, &mut self.serving).await;
         self.housekeeping.abort();
+        if let Some(renewing) = &self.renewing {
+            renewing.abort();
+        }
         let drained = match ended {
             Ok(ended) => {
                 ended.context("the server broke down")?.context("the server cannot listen on")?;
@@ -175,14 +187,26 @@ impl Server {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
+async fn listen_all(wanted: Addresses, tls: Option<&Tls>) -> Result<(Vec<Listener>, Addresses)> {
+    let http = listen(wanted.http, "--http").await?;
+    let mut bound = Addresses { http: http.local_addr()?, grpc: None };
+    let mut listeners = vec![Listener { socket: http, speaks: Speaks::All, tls: tls.cloned() }];
+    if let Some(address) = wanted.grpc {
+        let socket = listen(address, "--grpc").await?;
+        bound.grpc = Some(socket.local_addr()?);
+        listeners.push(Listener { socket, speaks: Speaks::Grpc, tls: tls.cloned() });
+    }
+    Ok((listeners, bound))
+}
+
+async fn listen(address: SocketAddr, option: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let code = match error.kind() {
             std::io::ErrorKind::AddrInUse => Code::Conflict,
             std::io::ErrorKind::PermissionDenied => Code::Denied,
             _ => Code::Failed,
         };
-        let text = format!("cannot listen on {address}: {error}; give another address by --http");
+        let text = format!("cannot listen on {address}: {error}; give another address by {option}");
         Failure::new(code, text).into()
     })
 }
@@ -191,6 +215,10 @@ async fn open_catalog(config: &Config, data: &DataFolder) -> Result<Catalog> {
     let housekeeping = CatalogConfig {
         unreferenced_blob_ttl_ms: config.catalog.unreferenced_blob_ttl_ms,
         stale_upload_ttl_ms: config.catalog.stale_upload_ttl_ms,
+        audit: AuditLimits {
+            ttl_ms: config.catalog.audit_ttl_ms,
+            entries_max: config.catalog.audit_entries_max,
+        },
     };
     Ok(Catalog::open_with(data.path(), housekeeping, Arc::new(SystemClock)).await?)
 }
@@ -296,11 +324,18 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
         body_idle_ms: server.body_idle_ms,
         headers_max: server.headers_max,
         header_bytes_max: server.header_bytes_max,
+        http2_streams_max: server.http2_streams_max,
         bodies_bytes_max: server.bodies_bytes_max,
         bundle_bytes_max: server.bundle_bytes_max,
         uploads_max: server.uploads_max,
         drain_idle_ms: server.drain_idle_ms,
         drain_ms: server.drain_ms,
+        tokens: issuer::open(&config.jwt),
+        cors: Cors {
+            origins: config.cors.origins.clone(),
+            credentials: config.cors.credentials,
+            max_age_s: config.cors.max_age_s,
+        },
         dev_tenant,
         ..GatewayConfig::default()
     })

@@ -48,6 +48,15 @@ pub(crate) fn backward(call: &Backward, operands: &[&Handle]) -> Result<Vec<Hand
         (Backward::Linear { input, bias }, [dy, x, weight]) => {
             Ok(host::linear_gradient(dy, x, weight, *input, *bias)?)
         }
+        (Backward::Conv { window, groups, input, bias }, [dy, x, weight]) => {
+            Ok(host::conv_gradient(dy, x, weight, window, *groups, *input, *bias)?)
+        }
+        (Backward::MaxPool { kernel, window, ceil }, [dy, x]) => {
+            one(host::max_pool_gradient(dy, x, kernel, window, *ceil))
+        }
+        (Backward::AveragePool { kernel, window, ceil, count_include_pad }, [dy, x]) => {
+            one(host::average_pool_gradient(dy, x, kernel, window, *ceil, *count_include_pad))
+        }
         (Backward::Dropout { rate, seed }, [x]) => one(host::dropout(x, *rate, *seed)),
         _ => Err(Error::internal("a backward pass has other operands")),
     }

@@ -1,8 +1,10 @@
 //! Tensors: what moves, picks and orders elements.
 
-use innkeeper_kernels::{Index, Move, Op, Order};
+use innkeeper_kernels::{Index, Move, Nearest, Op, Order, Resize};
 
-pub(crate) use innkeeper_kernels::{Pad as Padding, Scatter};
+pub(crate) use innkeeper_kernels::{
+    Coordinates, Depth as DepthOrder, Pad as Padding, Sample, Scatter,
+};
 
 use super::Handle;
 use super::handle::{run, run_many, sizes};
@@ -27,6 +29,35 @@ pub(crate) fn scatter(scatter: tensor::Scatter) -> Scatter {
     }
 }
 
+pub(crate) fn depth_order(order: tensor::DepthOrder) -> DepthOrder {
+    match order {
+        tensor::DepthOrder::DepthColumnRow => DepthOrder::DepthColumnRow,
+        tensor::DepthOrder::ColumnRowDepth => DepthOrder::ColumnRowDepth,
+    }
+}
+
+pub(crate) fn sample(sample: tensor::Sample) -> Sample {
+    match sample {
+        tensor::Sample::Nearest(nearest) => Sample::Nearest(match nearest {
+            tensor::Nearest::RoundPreferFloor => Nearest::RoundPreferFloor,
+            tensor::Nearest::RoundPreferCeil => Nearest::RoundPreferCeil,
+            tensor::Nearest::Floor => Nearest::Floor,
+            tensor::Nearest::Ceil => Nearest::Ceil,
+        }),
+        tensor::Sample::Linear => Sample::Linear,
+        tensor::Sample::Cubic(a) => Sample::Cubic { a, exclude_outside: false },
+    }
+}
+
+pub(crate) fn coordinates(coordinates: tensor::Coordinates) -> Coordinates {
+    match coordinates {
+        tensor::Coordinates::HalfPixel => Coordinates::HalfPixel,
+        tensor::Coordinates::PytorchHalfPixel => Coordinates::PytorchHalfPixel,
+        tensor::Coordinates::AlignCorners => Coordinates::AlignCorners,
+        tensor::Coordinates::Asymmetric => Coordinates::Asymmetric,
+    }
+}
+
 fn wide(axes: &[i32]) -> Vec<i64> {
     axes.iter().copied().map(i64::from).collect()
 }
@@ -35,6 +66,24 @@ fn pair(results: Vec<Handle>) -> Result<(Handle, Handle)> {
     let two = <[Handle; 2]>::try_from(results);
     let [a, b] = two.map_err(|_| Error::Internal("an operation has two results".into()))?;
     Ok((a, b))
+}
+
+/// The results of an operation whose last one says how long the others are, cut along `axis`; the one numbered `whole`
+/// stays as it is.
+fn cut(op: Op, operands: &[&Handle], axis: i64, whole: Option<usize>) -> Result<Vec<Handle>> {
+    let mut results = run_many(op, operands)?;
+    let count = results.pop().map(|count| count.0.elements::<i64>().map(|c| c.first().copied()));
+    let end = count.and_then(|count| count.ok().flatten()).unwrap_or(0);
+    let slice = |(index, result)| match whole == Some(index) {
+        true => Ok(result),
+        false => run(Op::Slice { axis, start: 0, end }, &[&result]),
+    };
+    results.into_iter().enumerate().map(slice).collect()
+}
+
+fn only(results: Vec<Handle>) -> Result<Handle> {
+    let one = results.into_iter().next();
+    one.ok_or_else(|| Error::Internal("an operation has a result".into()))
 }
 
 impl Handle {
@@ -109,10 +158,54 @@ impl Handle {
     }
 
     pub(crate) fn non_zero(&self) -> Result<Handle> {
-        let (columns, count) = pair(run_many(Op::Index(Index::NonZero), &[self])?)?;
-        let counted = count.0.elements::<i64>().map(|count| count.first().copied());
-        let end = counted.ok().flatten().unwrap_or(0);
-        run(Op::Slice { axis: 1, start: 0, end }, &[&columns])
+        only(cut(Op::Index(Index::NonZero), &[self], 1, None)?)
+    }
+
+    pub(crate) fn compress(&self, condition: &Handle, axis: Option<i32>) -> Result<Handle> {
+        let op = Op::Index(Index::Compress { axis: axis.map(i64::from) });
+        only(cut(op, &[self, condition], axis.unwrap_or(0).into(), None)?)
+    }
+
+    pub(crate) fn unique(&self, sorted: bool) -> Result<(Handle, Handle, Handle, Handle)> {
+        /// As many as there are elements, not as many as there are values.
+        const WHICH: usize = 2;
+        let results = cut(Op::Index(Index::Unique { sorted }), &[self], 0, Some(WHICH))?;
+        let four = <[Handle; 4]>::try_from(results);
+        let four = four.map_err(|_| Error::Internal("unique has four results".into()))?;
+        Ok(four.into())
+    }
+
+    pub(crate) fn reverse_sequence(
+        &self,
+        lengths: &Handle,
+        batch_axis: i32,
+        time_axis: i32,
+    ) -> Result<Handle> {
+        let (batch_axis, time_axis) = (batch_axis.into(), time_axis.into());
+        run(Op::Move(Move::ReverseSequence { batch_axis, time_axis }), &[self, lengths])
+    }
+
+    pub(crate) fn depth_to_space(&self, block: u32, order: DepthOrder) -> Result<Handle> {
+        run(Op::Move(Move::DepthToSpace { block: block as usize, order }), &[self])
+    }
+
+    pub(crate) fn space_to_depth(&self, block: u32) -> Result<Handle> {
+        run(Op::Move(Move::SpaceToDepth { block: block as usize }), &[self])
+    }
+
+    pub(crate) fn resize(
+        &self,
+        to: &[u32],
+        mode: Sample,
+        coordinates: Coordinates,
+        antialias: bool,
+    ) -> Result<Handle> {
+        let (sizes, scales) = (sizes(to), Vec::new());
+        run(Op::Resize(Resize { sizes, scales, mode, coordinates, antialias }), &[self])
+    }
+
+    pub(crate) fn constant(&self) -> Result<Handle> {
+        Ok(Handle(self.0.clone().constant()))
     }
 
     pub(crate) fn argmin(&self, axis: i32, keep_dims: bool) -> Result<Handle> {

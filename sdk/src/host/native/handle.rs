@@ -227,7 +227,7 @@ macro_rules! reduce {
         }
     };
 }
-reduce!(sum = Sum, mean = Mean, max = Max, min = Min);
+reduce!(sum = Sum, product = Product, mean = Mean, max = Max, min = Min);
 
 /// The rest, each in a form of its own.
 impl Handle {

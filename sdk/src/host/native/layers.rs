@@ -11,6 +11,7 @@ use crate::{Result, layers};
 type Two = (Handle, Handle);
 
 /// As in the contract.
+#[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) strides: Vec<u32>,
     pub(crate) pads: Vec<u32>,
@@ -42,16 +43,16 @@ pub(crate) fn activation(activation: layers::Activation) -> Activation {
     }
 }
 
-fn window(at: &Window, ceil: bool) -> innkeeper_kernels::Window {
+pub(super) fn window(at: &Window, ceil: bool) -> innkeeper_kernels::Window {
     let (strides, pads) = (sizes(&at.strides), sizes(&at.pads));
     innkeeper_kernels::Window { strides, pads, dilations: sizes(&at.dilations), ceil }
 }
 
-fn some(operands: &[Option<&Handle>], op: Op) -> Result<Handle> {
+pub(super) fn some(operands: &[Option<&Handle>], op: Op) -> Result<Handle> {
     run(op, &operands.iter().copied().flatten().collect::<Vec<_>>())
 }
 
-fn two(operands: &[Option<&Handle>], op: Op) -> Result<Two> {
+pub(super) fn two(operands: &[Option<&Handle>], op: Op) -> Result<Two> {
     let mut results = run_many(op, &operands.iter().copied().flatten().collect::<Vec<_>>())?;
     match (results.pop(), results.pop()) {
         (Some(second), Some(first)) => Ok((first, second)),
@@ -179,6 +180,11 @@ fn pool(x: &Handle, kind: PoolKind, kernel: &[u32], at: &Window, ceil: bool) -> 
 
 pub(crate) fn max_pool(x: &Handle, kernel: &[u32], at: &Window, ceil: bool) -> Result<Handle> {
     pool(x, PoolKind::Max { indices: false }, kernel, at, ceil)
+}
+
+pub(crate) fn max_pool_indices(x: &Handle, kernel: &[u32], at: &Window, ceil: bool) -> Result<Two> {
+    let (kind, kernel) = (PoolKind::Max { indices: true }, sizes(kernel));
+    two(&[Some(x)], Op::Pool(Pooling { kind, kernel, window: window(at, ceil) }))
 }
 
 pub(crate) fn average_pool(

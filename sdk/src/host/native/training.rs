@@ -3,7 +3,8 @@
 use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim, Run};
 use innkeeper_tensor::Tensor;
 
-use super::handle::{CPU, Handle};
+use super::handle::{CPU, Handle, sizes};
+use super::layers::window;
 use crate::train::call::{Backward, Step};
 use crate::train::{Reduction, Slope};
 use crate::{Error, Result};
@@ -94,10 +95,22 @@ fn op(call: &Backward) -> Op {
         }
         Backward::BatchNorm { epsilon } => Grad::BatchNorm { epsilon: *epsilon },
         Backward::Gather { axis, shape } => {
-            Grad::Gather { axis: i64::from(*axis), shape: super::handle::sizes(shape) }
+            Grad::Gather { axis: i64::from(*axis), shape: sizes(shape) }
         }
-        Backward::SumTo { shape } => Grad::SumTo { shape: super::handle::sizes(shape) },
+        Backward::SumTo { shape } => Grad::SumTo { shape: sizes(shape) },
         Backward::Linear { input, bias } => Grad::Linear { input: *input, bias: *bias },
+        Backward::Conv { window, groups, input, bias } => {
+            let (window, groups) = (self::window(window, false), *groups as usize);
+            Grad::Conv { window, groups, input: *input, bias: *bias }
+        }
+        Backward::MaxPool { kernel, window, ceil } => {
+            Grad::MaxPool { kernel: sizes(kernel), window: self::window(window, *ceil) }
+        }
+        Backward::AveragePool { kernel, window, ceil, count_include_pad } => Grad::AveragePool {
+            kernel: sizes(kernel),
+            window: self::window(window, *ceil),
+            count_include_pad: *count_include_pad,
+        },
         Backward::Dropout { rate, seed } => Grad::Dropout { rate: *rate, seed: *seed },
     })
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::{sizes, sum_to};
+use crate::layers::Attention;
 use crate::train::Var;
 use crate::train::call::Backward;
 use crate::train::tape::{backward, backward_one};
@@ -73,11 +74,7 @@ impl Var {
     /// See [`Tensor`].
     pub fn layer_norm(&self, scale: &Var, bias: &Var, axis: i32, epsilon: f64) -> Result<Var> {
         let x = self.keep();
-        let axes = self.axes_from(axis)?;
-        let centred = x.sub(&x.mean(&axes, true)?)?;
-        let variance = centred.mul(&centred)?.mean(&axes, true)?;
-        let normal = centred.div(&variance.add_scalar(epsilon)?.sqrt()?)?;
-        let value = normal.mul(scale.value())?.add(bias.value())?;
+        let value = x.layer_norm(scale.value(), Some(bias.value()), axis, epsilon)?;
         let scale_value = scale.keep();
         let call = Backward::LayerNorm { axis, epsilon };
         Ok(Var::result(value, [self, scale, bias], move |dy| three(&call, dy, &x, &scale_value)))
@@ -90,8 +87,7 @@ impl Var {
     /// See [`Tensor`].
     pub fn rms_norm(&self, scale: &Var, axis: i32, epsilon: f64) -> Result<Var> {
         let x = self.keep();
-        let square = x.mul(&x)?.mean(&self.axes_from(axis)?, true)?;
-        let value = x.div(&square.add_scalar(epsilon)?.sqrt()?)?.mul(scale.value())?;
+        let value = x.rms_norm(scale.value(), axis, epsilon)?;
         let scale_value = scale.keep();
         let call = Backward::RmsNorm { axis, epsilon };
         Ok(Var::result(value, [self, scale], move |dy| {
@@ -107,23 +103,16 @@ impl Var {
     /// See [`Tensor`].
     pub fn batch_norm(&self, scale: &Var, bias: &Var, epsilon: f64) -> Result<Var> {
         let x = self.keep();
+        if self.shape().len() < 2 {
+            return Err(Error::invalid_argument(format!(
+                "batch-norm: x must be [n,c,..], got {:?}",
+                self.shape()
+            )));
+        }
         let rank = self.shape().len() as i32;
         let axes: Vec<i32> = (0..rank).filter(|&axis| axis != 1).collect();
-        let mut channels = vec![1i64; self.shape().len()];
-        match channels.get_mut(1) {
-            Some(size) => *size = -1,
-            None => {
-                return Err(Error::invalid_argument(format!(
-                    "batch-norm: x must be [n,c,..], got {:?}",
-                    self.shape()
-                )));
-            }
-        }
-        let centred = x.sub(&x.mean(&axes, true)?)?;
-        let variance = centred.mul(&centred)?.mean(&axes, true)?;
-        let normal = centred.div(&variance.add_scalar(epsilon)?.sqrt()?)?;
-        let [scales, biases] = [scale, bias].map(|of| of.value().reshape(&channels));
-        let value = normal.mul(&scales?)?.add(&biases?)?;
+        let (mean, variance) = (x.mean(&axes, false)?, x.variance(&axes, false, 0)?);
+        let value = x.batch_norm(scale.value(), bias.value(), &mean, &variance, epsilon)?;
         let scale_value = scale.keep();
         let call = Backward::BatchNorm { epsilon };
         Ok(Var::result(value, [self, scale, bias], move |dy| three(&call, dy, &x, &scale_value)))
@@ -141,21 +130,44 @@ impl Var {
         mask: Option<&Tensor>,
         scale: f64,
     ) -> Result<Var> {
+        let heads = |var: &Var| <[usize; 4]>::try_from(var.shape()).ok().map(|[b, h, ..]| [b, h]);
+        let alike = heads(self).is_some() && [keys, values].iter().all(|v| heads(v) == heads(self));
+        let added = mask.is_none_or(|mask| mask.dtype() == self.value().dtype());
+        let heads = self.shape().get(1).copied().unwrap_or(0);
+        if !alike || !added {
+            return self.attention_by_parts(keys, values, mask, scale);
+        }
+        let options = Attention { scale: Some(scale), heads_first: true, ..Attention::new(heads) };
+        let [q, k, v] = [self, keys, values].map(Var::keep);
+        let mask = mask.map(Tensor::share).transpose()?;
+        let value = q.attention(&k, &v, mask.as_ref(), &options)?;
+        // The scores are not kept, as they are the largest of all; the way back makes them again.
+        Ok(Var::result(value, [self, keys, values], move |dy| {
+            let scores = q.mul_scalar(scale)?.matmul(&turned(&k)?)?;
+            let scores = mask.as_ref().map_or_else(|| scores.share(), |mask| scores.add(mask))?;
+            let shares = scores.softmax(-1)?;
+            let dshares = dy.matmul(&turned(&v)?)?;
+            let dscores = backward_one(&Backward::Softmax { axis: -1 }, &[&dshares, &shares])?;
+            let dscores = dscores.mul_scalar(scale)?;
+            let dk = turned(&dscores)?.matmul(&q)?;
+            Ok([Some(dscores.matmul(&k)?), Some(dk), Some(turned(&shares)?.matmul(dy)?)])
+        }))
+    }
+
+    /// [`Var::attention`] of operands that broadcast, operation by operation.
+    fn attention_by_parts(
+        &self,
+        keys: &Var,
+        values: &Var,
+        mask: Option<&Tensor>,
+        scale: f64,
+    ) -> Result<Var> {
         let scores = self.mul_scalar(scale)?.matmul(&keys.swap_axes(-1, -2)?)?;
         let scores = match mask {
             Some(mask) => scores.add(&Var::constant(mask.share()?))?,
             None => scores,
         };
         scores.softmax(-1)?.matmul(values)
-    }
-
-    fn axes_from(&self, axis: i32) -> Result<Vec<i32>> {
-        let rank = self.shape().len() as i32;
-        let first = if axis < 0 { axis.saturating_add(rank) } else { axis };
-        if (0..rank).contains(&first) {
-            return Ok((first..rank).collect());
-        }
-        Err(Error::invalid_argument(format!("there is no axis {axis} in {:?}", self.shape())))
     }
 }
 

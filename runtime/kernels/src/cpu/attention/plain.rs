@@ -17,7 +17,7 @@ pub(super) fn attention(
     let parts: Vec<_> = sequences.iter().map(|x| elements::<f64>(x)).collect::<Result<_, _>>()?;
     let at = |index: usize| parts.get(index).or(parts.first()).map_or(&[][..], |part| part);
     let (q, k, v) = (at(0), at(1), at(2));
-    let mask = mask.map(additive).transpose()?;
+    let mask = mask.map(|mask| additive(mask, run)).transpose()?;
     let mut out = run.filled(plan.result.elements(), 0.0)?;
     let width = plan.width.max(1);
     let first = plan.result.rank() == 4;
@@ -60,11 +60,11 @@ pub(super) fn attention(
 }
 
 /// What a mask adds.
-fn additive(mask: &Tensor) -> Result<Vec<f64>, OpError> {
+fn additive(mask: &Tensor, run: &Run<'_>) -> Result<Vec<f64>, OpError> {
     if mask.dtype() == DType::Bool {
         let keep = mask.as_bytes().iter();
         return Ok(keep.map(|&keep| if keep != 0 { 0.0 } else { f64::NEG_INFINITY }).collect());
     }
-    let wide = create::cast(mask, DType::Fp64)?;
+    let wide = create::cast(mask, DType::Fp64, run)?;
     Ok(elements::<f64>(&wide)?.into_owned())
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use innkeeper_tensor::{Derived, Tensor};
 
 use crate::cpu::Isa;
-use crate::cpu::product::{Line, Plan, share};
+use crate::cpu::product::{Line, Plan, ROWS, share};
 use crate::memory::zeroed;
 use crate::{OpError, Run};
 
@@ -194,7 +194,8 @@ pub(super) fn multiply<T: Send>(
     if !fits || panels.len() < wanted || m * n != out.len() {
         return Err(OpError::InvalidArgument("the sides of a product do not fit".into()));
     }
-    let plan = Plan::new([m, quads, n], kernel.rows_max, kernel.columns, run.threads());
+    let tile = [kernel.rows_max, kernel.columns];
+    let plan = Plan::new([m, quads, n], tile, ROWS, run.threads());
     let out = Out(out.as_mut_ptr());
     let out = &out;
     run.parallel(plan.chunks(), |index| {

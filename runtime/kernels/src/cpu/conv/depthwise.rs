@@ -99,16 +99,47 @@ impl WithSimd for Plane<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        match (self.taps.try_into(), self.weight.try_into()) {
+            (Ok(taps), Ok(weight)) => self.nine(simd, taps, weight),
+            _ => self.any(simd),
+        }
+    }
+}
+
+impl Plane<'_> {
+    /// Windows of 3 by 3, whose weights stay in registers.
+    #[inline(always)]
+    fn nine<S: Simd>(self, simd: S, taps: &[usize; 9], weight: &[f32; 9]) {
+        let weight = weight.map(|weight| F32::of(simd, weight));
+        let bias = F32::of(simd, self.bias);
+        let vectors = self.layout.width.div_ceil(S::F32_LANES);
+        for y in 0..self.out.len() / self.layout.width {
+            let from = &self.padded[y * self.step..];
+            let lines = taps.map(|tap| &S::as_simd_f32s(&from[tap..]).0[..vectors]);
+            // What a row's last vector writes beyond it is written over by the next row.
+            let row = &mut self.out[y * self.layout.width..];
+            for (index, out) in row.chunks_mut(S::F32_LANES).take(vectors).enumerate() {
+                let mut sum = bias;
+                for (weight, line) in weight.iter().zip(lines) {
+                    sum = weight.fma(F32(simd, line[index]), sum);
+                }
+                sum.store(out);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn any<S: Simd>(self, simd: S) {
         let lanes = S::F32_LANES;
         for (y, row) in self.out.chunks_exact_mut(self.layout.width).enumerate() {
             let from = &self.padded[y * self.step..];
             for (index, out) in row.chunks_mut(SIDE * lanes).enumerate() {
                 let from = &from[index * SIDE * lanes..];
                 let bias = F32::of(simd, self.bias);
-                if out.len() > lanes {
-                    side::<S, SIDE>(simd, from, self.taps, self.weight, bias, out);
-                } else {
-                    side::<S, 1>(simd, from, self.taps, self.weight, bias, out);
+                match out.len().div_ceil(lanes) {
+                    1 => side::<S, 1>(simd, from, self.taps, self.weight, bias, out),
+                    2 => side::<S, 2>(simd, from, self.taps, self.weight, bias, out),
+                    _ => side::<S, SIDE>(simd, from, self.taps, self.weight, bias, out),
                 }
             }
         }

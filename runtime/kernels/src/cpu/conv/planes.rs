@@ -100,6 +100,10 @@ impl Layout {
                 out[before.min(self.row)..][..len].copy_from_slice(&from[..len]);
                 continue;
             }
+            if stride == 2 {
+                self.write_two(before, from, out);
+                continue;
+            }
             for remainder in 0..stride {
                 // The first column of the operand with this remainder, and where it goes.
                 let first = (remainder + stride - before % stride) % stride;
@@ -109,6 +113,24 @@ impl Layout {
                 let from = from.iter().skip(first).step_by(stride);
                 out.iter_mut().zip(from).for_each(|(out, &x)| *out = x);
             }
+        }
+    }
+
+    /// A row with a stride of 2: its even and its odd columns at once.
+    fn write_two(&self, before: usize, from: &[f32], out: &mut [f32]) {
+        let (first, second) = out.split_at_mut(self.remainder);
+        let (even, odd) = if before % 2 == 0 { (first, second) } else { (second, first) };
+        let even = even.get_mut(before / 2..).unwrap_or_default();
+        let odd = odd.get_mut(before.div_ceil(2)..).unwrap_or_default();
+        let (pairs, last) = from.as_chunks::<2>();
+        if let ([x], Some(out)) = (last, even.get_mut(pairs.len())) {
+            *out = *x;
+        }
+        if let (Some(&[x, _]), Some(out)) = (pairs.get(odd.len()), even.get_mut(odd.len())) {
+            *out = x;
+        }
+        for ((even, odd), &[x, y]) in even.iter_mut().zip(odd).zip(pairs) {
+            (*even, *odd) = (x, y);
         }
     }
 

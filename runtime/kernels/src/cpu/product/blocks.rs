@@ -27,7 +27,7 @@ pub(super) enum Source<'a> {
     Panels(&'a [f32]),
     /// From the matrix itself.
     Plain(Right<'a>),
-    /// Widened from fewer bits.
+    /// Made as it is used.
     Coded(&'a dyn Coded),
 }
 
@@ -81,20 +81,17 @@ impl<'a> Blocks<'a> {
             return;
         }
         let columns = panels.start * self.kernel.columns..n.min(panels.end * self.kernel.columns);
-        let in_place = self.product.residual.is_some();
-        if in_place {
-            self.begin(&rows, &columns);
-        }
         SCRATCH.with_borrow_mut(|scratch| {
             let depth_max = match self.source {
-                // What is widened for few rows should not leave the first cache.
+                // What is made as it is used should not leave the first cache, for few rows all the less.
                 Source::Coded(_) if rows.len() <= self.kernel.rows_max => DEPTH_MAX / 4,
+                Source::Coded(_) => DEPTH_MAX / 2,
                 _ => DEPTH_MAX,
             };
             let parts = k.div_ceil(depth_max).max(1);
             for part in 0..parts {
                 let depth = share(k, parts, part);
-                let adding = in_place || part > 0;
+                let adding = part > 0;
                 let left = self.left(&rows, &depth, panels.len(), &mut scratch.left);
                 for panel in panels.clone() {
                     self.panel(panel, &rows, &depth, left, adding, &mut scratch.right);
@@ -102,7 +99,7 @@ impl<'a> Blocks<'a> {
             }
         });
         for row in rows {
-            activation::apply(self.product.activation, self.row(row, &columns));
+            self.finish(row, &columns);
         }
     }
 
@@ -118,18 +115,18 @@ impl<'a> Blocks<'a> {
         self.out.wrapping_add(row * self.product.b.n + column)
     }
 
-    /// Puts residual and bias where the sums will be added.
-    fn begin(&self, rows: &Range<usize>, columns: &Range<usize>) {
-        let &Product { residual, bias, b, .. } = self.product;
-        for row in rows.clone() {
-            let out = self.row(row, columns);
-            if let Some(residual) = residual {
-                out.copy_from_slice(&residual[row * b.n..][columns.clone()]);
-            }
-            if let Some(bias) = bias {
-                out.iter_mut().zip(&bias[columns.clone()]).for_each(|(out, bias)| *out += bias);
-            }
+    /// Adds to a row of sums what does not depend on its columns' panels, and does to it what comes last.
+    fn finish(&self, row: usize, columns: &Range<usize>) {
+        let &Product { row_bias, residual, activation, b, .. } = self.product;
+        let out = self.row(row, columns);
+        if let Some(bias) = row_bias.map(|bias| bias[row]) {
+            out.iter_mut().for_each(|out| *out += bias);
         }
+        if let Some(residual) = residual {
+            let residual = &residual[row * b.n..][columns.clone()];
+            out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+        }
+        activation::apply(activation, out);
     }
 
     /// The left side's rows over part of the depth: where they lie, or copied to where reading them is quicker.

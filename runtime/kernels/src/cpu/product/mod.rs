@@ -17,15 +17,19 @@ use innkeeper_tensor::Tensor;
 
 use crate::{Activation, OpError, Run};
 use blocks::{Blocks, Source};
-use coded::Coded;
-pub(super) use coded::{Halves, Nibbles};
+pub(super) use coded::{Coded, Halves, Nibbles};
 pub(super) use pack::{Line, Right};
 use pack::{Panels, fill};
-pub(super) use plan::{Plan, share};
+pub(super) use plan::{Plan, ROWS, share};
 use tile::kernel;
 
 /// From so many rows on, packing a right side pays that is used once.
 const PACKING_ROWS_MIN: usize = 48;
+
+/// Up to so many rows, a right side that is made as it is used is made once. For more it is made beforehand.
+const ROWS_OF_CODED: usize = 192;
+/// The largest right side that is made beforehand, in floats.
+const CODED_MAX: usize = 16 << 20;
 
 /// `activation(a b + bias + residual)`.
 pub(super) struct Product<'a> {
@@ -41,6 +45,8 @@ pub(super) struct Product<'a> {
     pub(super) constant: Option<&'a Tensor>,
     /// `[n]`.
     pub(super) bias: Option<&'a [f32]>,
+    /// `[m]`, a number for each row.
+    pub(super) row_bias: Option<&'a [f32]>,
     /// `[m, n]`.
     pub(super) residual: Option<&'a [f32]>,
     pub(super) activation: Activation,
@@ -49,9 +55,17 @@ pub(super) struct Product<'a> {
 impl<'a> Product<'a> {
     /// `a b` and nothing else.
     pub(super) fn plain(m: usize, a: &'a [f32], b: Right<'a>) -> Product<'a> {
-        let (constant, bias, residual) = (None, None, None);
-        let activation = Activation::None;
-        Product { m, a, transposed: false, b, constant, bias, residual, activation }
+        Product {
+            m,
+            a,
+            transposed: false,
+            b,
+            constant: None,
+            bias: None,
+            row_bias: None,
+            residual: None,
+            activation: Activation::None,
+        }
     }
 
     /// Whether every slice is as long as the sizes say.
@@ -61,6 +75,7 @@ impl<'a> Product<'a> {
         self.m.checked_mul(k) == Some(self.a.len())
             && sum == Some(out.len())
             && self.bias.is_none_or(|bias| bias.len() == n)
+            && self.row_bias.is_none_or(|bias| bias.len() == self.m)
             && self.residual.is_none_or(|residual| Some(residual.len()) == sum)
     }
 
@@ -80,11 +95,24 @@ impl<'a> Product<'a> {
             return self.multiply(run, Source::Plain(self.b), out);
         }
         let columns = kernel(isa).columns;
-        let panel = self.b.k * columns;
-        let len = pack::lines(self.b.k, self.b.n, columns).and_then(|lines| lines.checked_mul(16));
-        let mut panels = run.scratch::<f32>(len.unwrap_or(usize::MAX))?;
-        run.pieces(&mut panels, panel, |index, out| {
+        self.run_packing(run, out, &|index, out| {
             fill(self.b, index * columns, columns, 0..self.b.k, out);
+        })
+    }
+
+    /// [`Product::run`] with the panels that `make` writes, called with the number and the place of each.
+    fn run_packing(
+        &self,
+        run: &Run<'_>,
+        out: &mut [f32],
+        make: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) -> Result<(), OpError> {
+        let Right { k, n, .. } = self.b;
+        let columns = kernel(run.isa()).columns;
+        let len = pack::lines(k, n, columns).and_then(|lines| lines.checked_mul(16));
+        let mut panels = run.scratch::<f32>(len.unwrap_or(usize::MAX))?;
+        run.pieces(&mut panels, k * columns, |index, out| {
+            make(index, out);
             Ok(())
         })?;
         self.multiply(run, Source::Panels(&panels), out)?;
@@ -92,7 +120,7 @@ impl<'a> Product<'a> {
         Ok(())
     }
 
-    /// [`Product::run`] with a right side that is kept in fewer bits: its panels, while b says its sizes only.
+    /// [`Product::run`] with a right side that is made as it is used: its panels, while b says its sizes only.
     pub(super) fn run_coded(
         &self,
         coded: &dyn Coded,
@@ -100,13 +128,24 @@ impl<'a> Product<'a> {
         out: &mut [f32],
     ) -> Result<(), OpError> {
         self.check(true, out)?;
-        if out.is_empty() { Ok(()) } else { self.multiply(run, Source::Coded(coded), out) }
+        let Right { k, n, .. } = self.b;
+        if out.is_empty() {
+            return Ok(());
+        }
+        if self.m > ROWS_OF_CODED && k > 0 && k.saturating_mul(n) <= CODED_MAX {
+            return self.run_packing(run, out, &|panel, out| coded.fill(panel, 0..k, out));
+        }
+        self.multiply(run, Source::Coded(coded), out)
     }
 
     fn multiply(&self, run: &Run<'_>, source: Source<'_>, out: &mut [f32]) -> Result<(), OpError> {
         let kernel = kernel(run.isa());
-        let plan =
-            Plan::new([self.m, self.b.k, self.b.n], kernel.rows_max, kernel.columns, run.threads());
+        let height = match source {
+            Source::Coded(_) => ROWS_OF_CODED..ROWS_OF_CODED,
+            _ => ROWS,
+        };
+        let tile = [kernel.rows_max, kernel.columns];
+        let plan = Plan::new([self.m, self.b.k, self.b.n], tile, height, run.threads());
         let blocks = Blocks::new(self, kernel, source, out);
         run.parallel(plan.chunks(), |index| {
             let (rows, panels) = plan.chunk(index);

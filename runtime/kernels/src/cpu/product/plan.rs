@@ -5,11 +5,11 @@ use std::ops::Range;
 /// Multiply-adds of one chunk, at most: well below a millisecond.
 const CHUNK_MAX: usize = 32 << 20;
 /// And at least, where threads share them: well above the time of handing them over.
-const CHUNK_MIN: usize = 1 << 20;
+const CHUNK_MIN: usize = 1 << 19;
 /// Chunks for each thread, where there are enough, so that all end at about the same time.
 const CHUNKS_OF_THREAD: usize = 4;
 /// Rows of one chunk: few enough for the second cache to hold them, many enough to use each panel often.
-const ROWS: Range<usize> = 48..96;
+pub(in crate::cpu) const ROWS: Range<usize> = 48..96;
 /// A right side is read once for each chunk, which takes as long as so many rows.
 const READING_ROWS: usize = 8;
 
@@ -22,11 +22,12 @@ pub(in crate::cpu) struct Plan {
 }
 
 impl Plan {
-    /// For a product of `[m, k]` by `[k, n]` that is not empty, in tiles of so many rows and columns.
+    /// For a product of `[m, k]` by `[k, n]` that is not empty, in tiles of so many rows and columns, in chunks of as
+    /// many rows as `height` says.
     pub(in crate::cpu) fn new(
         [m, k, n]: [usize; 3],
-        rows_of_tile: usize,
-        columns: usize,
+        [rows_of_tile, columns]: [usize; 2],
+        height: Range<usize>,
         threads: usize,
     ) -> Plan {
         let panels = n.div_ceil(columns);
@@ -36,7 +37,7 @@ impl Plan {
             chunks = chunks.max((work / CHUNK_MIN).min(threads * CHUNKS_OF_THREAD));
         }
         let area = (m * n).div_ceil(chunks.max(1)).max(1);
-        let height = area.isqrt().clamp(ROWS.start, ROWS.end).min(m);
+        let height = area.isqrt().clamp(height.start, height.end).min(m);
         let mut plan = Plan { m, panels, rows: m.div_ceil(height), columns: 1 };
         plan.columns = chunks.div_ceil(plan.rows).clamp(1, panels);
         let rows_max = m.div_ceil(rows_of_tile);
@@ -86,7 +87,8 @@ mod tests {
             let kernel = kernel(isa);
             for (m, n) in sizes.iter().flat_map(|&m| sizes.map(|n| (m, n))) {
                 for (k, threads) in [(0, 1), (1, 2), (3000, 1), (3000, 3), (100_000, 64)] {
-                    let plan = Plan::new([m, k, n], kernel.rows_max, kernel.columns, threads);
+                    let tile = [kernel.rows_max, kernel.columns];
+                    let plan = Plan::new([m, k, n], tile, ROWS, threads);
                     let panels = n.div_ceil(kernel.columns);
                     let mut seen = vec![0; m * panels];
                     for index in 0..plan.chunks() {

@@ -19,8 +19,9 @@ const STEPS: usize = 4;
 /// How far ahead b is fetched, in rows of a panel.
 const AHEAD: usize = 16;
 
+/// `$few` is how far ahead b is fetched for few rows, which wait for memory more than they multiply; 0 for not at all.
 macro_rules! kernels {
-    ($name:ident, $features:literal, $vector:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $spread:ident, $fma:ident, $add:ident, $($rows:literal by $sets:literal),*) => {
+    ($name:ident, $few:literal, $features:literal, $vector:ident, $lanes:literal, $zero:ident, $load:ident, $store:ident, $spread:ident, $fma:ident, $add:ident, $($rows:literal by $sets:literal),*) => {
         mod $name {
             use super::*;
 
@@ -55,9 +56,9 @@ macro_rules! kernels {
                     }
                     for _ in 0..depth / STEPS {
                         for step in 0..STEPS {
-                            // Few rows wait for memory anyway, and fetching would only be in the way.
-                            if SETS == 1 {
-                                let ahead = b.wrapping_add((step + AHEAD) * row_b);
+                            let rows_ahead = if SETS == 1 { AHEAD } else { $few };
+                            if rows_ahead > 0 {
+                                let ahead = b.wrapping_add((step + rows_ahead) * row_b);
                                 _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
                             }
                             let b = b.add(step * row_b);
@@ -95,12 +96,12 @@ macro_rules! kernels {
 }
 
 kernels!(
-    avx512, "avx512f", __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    avx512, 0, "avx512f", __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps,
     _mm512_set1_ps, _mm512_fmadd_ps, _mm512_add_ps, 1 by 4, 2 by 4, 3 by 2, 4 by 2, 5 by 1
 );
 kernels!(
-    avx2, "avx2,fma", __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps,
-    _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, 1 by 4, 2 by 2, 3 by 1, 4 by 1, 5 by 1, 6 by 1
+    avx2, 64, "avx2,fma", __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps,
+    _mm256_set1_ps, _mm256_fmadd_ps, _mm256_add_ps, 1 by 4, 2 by 2, 3 by 2, 4 by 1, 5 by 1, 6 by 1
 );
 
 /// # Safety
