@@ -37,7 +37,6 @@ mod reply;
 pub use config::GatewayConfig;
 pub use cors::Cors;
 pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
-pub use serve::Gateway;
 pub use serve::{Gateway, Listener, Speaks};
 pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
 #[cfg(feature = "fuzzing")]
