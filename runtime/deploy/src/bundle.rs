@@ -73,16 +73,17 @@ impl Bundle {
         read::read(bytes, limits)
     }
 
-    /// A bundle around a component that came alone, with the manifest that goes without saying.
+    /// A bundle around a component and assets that came without a manifest, with the one that goes without saying.
     ///
     /// # Errors
-    /// [`BundleError::TooLarge`].
+    /// [`BundleError::TooLarge`], and the errors about the number and names of assets.
     pub fn bare(
         name: &str,
         component: Bytes,
+        assets: Vec<(String, Bytes)>,
         limits: &BundleLimits,
     ) -> Result<Bundle, BundleError> {
-        read::bare(name, component, limits)
+        read::bare(name, component, assets, limits)
     }
 
     /// What identifies this bundle: the digest of its manifest.

@@ -73,8 +73,8 @@ pub(crate) struct Inner {
 pub enum Source {
     /// A bundle, see [`bundle`](crate::bundle).
     Bundle(Bytes),
-    /// A component alone.
-    Component(Bytes),
+    /// A component, with the assets that go with it by name.
+    Component(Bytes, Vec<(String, Bytes)>),
 }
 
 /// A version to deploy.
@@ -204,7 +204,7 @@ impl Deployer {
         let name = key.name.clone();
         let bundle = blocking(move || match source {
             Source::Bundle(bytes) => Bundle::read(&bytes, &limits),
-            Source::Component(bytes) => Bundle::bare(name.as_str(), bytes, &limits),
+            Source::Component(bytes, assets) => Bundle::bare(name.as_str(), bytes, assets, &limits),
         });
         Ok(bundle.await??)
     }

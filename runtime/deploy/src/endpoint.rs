@@ -71,7 +71,8 @@ impl Deployer {
         });
         let (key, sharing) = (record.key.clone(), record.sharing.clone());
         let (aliases, rollouts) = (record.aliases.clone(), rollouts.collect());
-        (Endpoint { key, sharing, aliases, rollouts, versions }, failed)
+        let is_unloaded = present.is_some_and(|present| present.is_unloaded);
+        (Endpoint { key, sharing, aliases, rollouts, versions, is_unloaded }, failed)
     }
 
     fn deployment(&self, record: &VersionRecord) -> Result<Arc<Deployment>, String> {

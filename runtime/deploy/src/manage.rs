@@ -1,11 +1,13 @@
 //! Changes to models that are served. Each is durable first and visible then.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use innkeeper_catalog::{
     AliasName, Catalog, CatalogError, ModelKey, ModelRecord, Policy, Sharing, TenantName,
     VersionName,
 };
+use innkeeper_predict::{Endpoint, NotFound, PredictError};
 
 use crate::bundle::Manifest;
 use crate::stock::blocking;
@@ -85,6 +87,36 @@ impl Deployer {
             .await
     }
 
+    /// Brings a model's code and assets into memory, those of the version that serves when a request names none, and
+    /// serves it if it was unloaded.
+    ///
+    /// # Errors
+    /// [`PredictError::NotFound`], and whatever keeps the version from being loaded; then the model stays as it was.
+    pub async fn load(&self, key: &ModelKey) -> Result<(), PredictError> {
+        let _turn = self.changing().take(key.clone()).await;
+        let endpoint = self.own_endpoint(key)?;
+        endpoint.kept(None)?.load().await?;
+        self.predictor().install(Endpoint { is_unloaded: false, ..Endpoint::clone(&endpoint) });
+        Ok(())
+    }
+
+    /// Lets go of a model's instances, code and assets, and serves it no more until it is loaded again or the host
+    /// starts anew. Predictions that run go to their end.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub async fn unload(&self, key: &ModelKey) -> Result<(), NotFound> {
+        let _turn = self.changing().take(key.clone()).await;
+        let endpoint = self.own_endpoint(key)?;
+        self.predictor().install(Endpoint { is_unloaded: true, ..Endpoint::clone(&endpoint) });
+        endpoint.versions.iter().for_each(|deployment| deployment.retire());
+        Ok(())
+    }
+
+    fn own_endpoint(&self, key: &ModelKey) -> Result<Arc<Endpoint>, NotFound> {
+        self.predictor().endpoint(&key.owner, key.owner.as_str(), key.name.as_str())
+    }
+
     /// One change of a model: in the catalog, then in what is served. It goes on to the end when the caller goes away,
     /// since a change that is in the catalog alone would come up at the next start.
     pub(crate) async fn change<T, E, F>(
@@ -140,7 +172,7 @@ impl Deployer {
             .filter_map(|version| Manifest::parse(version.manifest.as_bytes()).ok())
             .map(component)
             .collect();
-        let artefacts = std::sync::Arc::clone(&self.stock().artefacts);
+        let artefacts = Arc::clone(&self.stock().artefacts);
         let swept = blocking(move || artefacts.retain(|component| used.contains(component)));
         if let Err(error) = swept.await? {
             tracing::warn!(%error, "compiled code that is not needed any more could not be removed");

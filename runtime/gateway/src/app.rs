@@ -23,7 +23,7 @@ use crate::journal::{Entry, Ids, X_INNKEEPER_VERSION, X_REQUEST_ID};
 use crate::reply::{Reply, json, json_as};
 use crate::route::{Route, Target, resolve, style};
 use crate::serve::Phase;
-use crate::{GatewayConfig, interface, manage, query, v2};
+use crate::{GatewayConfig, interface, manage, metrics, query, v1, v2};
 
 /// Everything that a handler needs.
 pub(crate) struct App {
@@ -37,6 +37,7 @@ pub(crate) struct App {
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) reflection: Reflection,
     pub(crate) ids: Ids,
+    pub(crate) labels: metrics::Labels,
 }
 
 impl App {
@@ -113,6 +114,43 @@ impl App {
             Route::ModelReady(target) => {
                 at.endpoint(target).and_then(|(e, slot)| v2::model_ready(&e, slot.as_deref()))
             }
+            Route::ModelConfig(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::config(at, &e, slot.as_deref()))
+            }
+            Route::ModelStats(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v2::model_stats(at, &e, slot.as_deref()))
+            }
+            Route::AllStats { owner } => {
+                Ok(v2::all_stats(at, owner.unwrap_or(caller.tenant.as_str())))
+            }
+            Route::Index { owner } => v2::index(at, owner, body).await,
+            Route::Load { owner, model } => v2::load(at, owner, model, body).await,
+            Route::Unload { owner, model } => v2::unload(at, owner, model, body).await,
+            Route::Generate(target) => v2::generate(at, target, v2::Form::Whole, body, entry).await,
+            Route::GenerateStream(target) => {
+                v2::generate(at, target, v2::Form::Events, body, entry).await
+            }
+            Route::Metrics => Ok(metrics::metrics(at)),
+            Route::V1Models { owner } => Ok(v1::list(at, owner.unwrap_or(caller.tenant.as_str()))),
+            Route::V1Model(target) => at.endpoint(target).and_then(|(e, _)| v1::show(&e)),
+            Route::V1Status(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v1::status(&e, slot.as_deref()))
+            }
+            Route::V1Metadata(target) => {
+                at.endpoint(target).and_then(|(e, slot)| v1::metadata(&e, slot.as_deref()))
+            }
+            Route::V1Predict(target) => v1::predict(at, target, body, entry).await,
+            Route::Embeddings { owner } => v1::embeddings(at, owner, body, entry).await,
+            Route::Logging => Ok(v2::logging(at)),
+            Route::SetLogging => v2::set_logging(at, body).await,
+            Route::Trace => Ok(v2::trace()),
+            Route::ModelTrace(target) => at.endpoint(target).map(|_| v2::trace()),
+            Route::SetTrace => v2::set_trace(at, body).await,
+            Route::SetModelTrace(target) => {
+                at.endpoint(target)?;
+                v2::set_trace(at, body).await
+            }
+            Route::SharedMemory => Err(v2::shared_memory()),
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }

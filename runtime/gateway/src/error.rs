@@ -18,6 +18,9 @@ use crate::v2::Bad;
 /// Where an upload goes on.
 pub(crate) const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
 
+/// The same as `retry-after` to the millisecond, as OpenAI's clients read it.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
 /// A request that is not answered as it wished.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -33,6 +36,7 @@ pub(crate) struct Failure {
     /// More about it, for programs: in the management API's body only.
     details: Option<Box<Value>>,
     closes: bool,
+    retry_ms: Option<u64>,
 }
 
 /// The form of an error's body.
@@ -42,6 +46,8 @@ pub(crate) enum Style {
     Protocol,
     /// `{"error": "...", "code": "..."}`
     Manage,
+    /// `{"error": {"message": "...", "type": "...", "param": null, "code": "..."}}`, as OpenAI has it.
+    OpenAi,
 }
 
 impl Failure {
@@ -51,8 +57,16 @@ impl Failure {
         code: &'static str,
         message: impl Into<String>,
     ) -> Failure {
-        let (inside, extra, details) = (None, None, None);
-        Failure { status, code, message: message.into(), inside, extra, details, closes: false }
+        Failure {
+            status,
+            code,
+            message: message.into(),
+            inside: None,
+            extra: None,
+            details: None,
+            closes: false,
+            retry_ms: None,
+        }
     }
 
     /// 400.
@@ -110,6 +124,11 @@ impl Failure {
             .closing()
     }
 
+    /// 501.
+    pub(crate) fn unsupported(message: &str) -> Failure {
+        Failure::new(StatusCode::NOT_IMPLEMENTED, "unsupported", message)
+    }
+
     /// 431.
     pub(crate) fn too_many_headers(max: usize) -> Failure {
         let message = format!("the request has more than headers_max of {max} headers");
@@ -164,7 +183,8 @@ impl Failure {
         self
     }
 
-    fn retry_after_ms(self, ms: u64) -> Failure {
+    fn retry_after_ms(mut self, ms: u64) -> Failure {
+        self.retry_ms = Some(ms.max(1));
         self.with(RETRY_AFTER, HeaderValue::from(ms.div_ceil(1_000).max(1)))
     }
 
@@ -178,11 +198,15 @@ impl Failure {
             #[serde(skip_serializing_if = "Option::is_none")]
             details: Option<&'a Value>,
         }
-        let (code, details) = match style {
-            Style::Protocol => (None, None),
-            Style::Manage => (Some(self.code), self.details.as_deref()),
+        let (error, code, details) = (&self.message[..], self.code, self.details.as_deref());
+        let mut reply = match style {
+            Style::OpenAi => self.openai_reply(),
+            Style::Protocol => json_as(self.status, &Body { error, code: None, details: None }),
+            Style::Manage => json_as(self.status, &Body { error, code: Some(code), details }),
         };
-        let mut reply = json_as(self.status, &Body { error: &self.message, code, details });
+        if let Some(ms) = self.retry_ms {
+            reply.headers_mut().insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+        }
         if let Some((name, value)) = self.extra.as_deref() {
             reply.headers_mut().insert(name, value.clone());
         }
@@ -190,6 +214,32 @@ impl Failure {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply
+    }
+}
+
+impl Failure {
+    fn openai_reply(&self) -> Reply {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            error: Inner<'a>,
+        }
+        #[derive(Serialize)]
+        struct Inner<'a> {
+            message: &'a str,
+            r#type: &'a str,
+            param: Option<&'a str>,
+            code: &'a str,
+        }
+        let (r#type, code) = match self.status.as_u16() {
+            401 => ("authentication_error", "invalid_api_key"),
+            403 => ("permission_error", self.code),
+            404 if self.code == "not_found" => ("invalid_request_error", "model_not_found"),
+            429 => ("rate_limit_error", self.code),
+            500.. => ("server_error", self.code),
+            _ => ("invalid_request_error", self.code),
+        };
+        let error = Inner { message: &self.message, r#type, param: None, code };
+        json_as(self.status, &Body { error })
     }
 }
 
@@ -425,6 +475,8 @@ mod tests {
         assert_eq!(header(Failure::method("GET, HEAD"), ALLOW), "GET, HEAD");
         let rate = PredictError::Rate { limit: 1, retry_after_ms: 1_500 };
         assert_eq!(header(rate.into(), RETRY_AFTER), "2");
+        let rate = PredictError::Rate { limit: 1, retry_after_ms: 1_500 };
+        assert_eq!(header(rate.into(), RETRY_AFTER_MS), "1500");
         assert_eq!(header(Failure::too_large("x", 1), CONNECTION), "close");
         let offset = CatalogError::WrongOffset { wanted: 7, got: 0 };
         assert_eq!(header(offset.into(), UPLOAD_OFFSET), "7");
@@ -437,6 +489,13 @@ mod tests {
             reply.into_body().chunks()[0].clone()
         };
         assert_eq!(body(Style::Protocol), r#"{"error":"there is nothing at this path"}"#);
+        assert_eq!(
+            body(Style::OpenAi),
+            concat!(
+                r#"{"error":{"message":"there is nothing at this path","type":"invalid_request_error","#,
+                r#""param":null,"code":"no_route"}}"#
+            )
+        );
         assert_eq!(
             body(Style::Manage),
             r#"{"error":"there is nothing at this path","code":"no_route"}"#

@@ -25,9 +25,15 @@ mod route;
 mod grpc;
 mod interface;
 mod manage;
+mod metrics;
+mod model_config;
+mod model_stats;
+mod repository;
+mod v1;
 mod v2;
 
 mod body;
+mod call;
 mod coding;
 mod error;
 mod linger;

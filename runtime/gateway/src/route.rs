@@ -27,7 +27,29 @@ pub(crate) enum Route<'a> {
     Models { owner: Option<&'a str> },
     Model(Target<'a>),
     ModelReady(Target<'a>),
+    ModelConfig(Target<'a>),
+    ModelStats(Target<'a>),
+    AllStats { owner: Option<&'a str> },
+    Logging,
+    SetLogging,
+    Trace,
+    SetTrace,
+    ModelTrace(Target<'a>),
+    SetModelTrace(Target<'a>),
+    SharedMemory,
+    Index { owner: Option<&'a str> },
+    Load { owner: Option<&'a str>, model: &'a str },
+    Unload { owner: Option<&'a str>, model: &'a str },
     Infer(Target<'a>),
+    Metrics,
+    V1Models { owner: Option<&'a str> },
+    V1Model(Target<'a>),
+    V1Status(Target<'a>),
+    V1Metadata(Target<'a>),
+    V1Predict(Target<'a>),
+    Embeddings { owner: Option<&'a str> },
+    Generate(Target<'a>),
+    GenerateStream(Target<'a>),
     Interface(Target<'a>),
     ListOwn,
     ShowOwn { model: &'a str },
@@ -80,7 +102,18 @@ pub(crate) fn style(path: &str) -> Style {
         Some(rest) => rest.find('/').map_or("", |slash| &rest[slash..]),
         None => path,
     };
-    if rest == "/v2" || rest.starts_with("/v2/") { Style::Protocol } else { Style::Manage }
+    if rest == "/v2" || rest.starts_with("/v2/") || is_tensorflow_servings(rest) {
+        Style::Protocol
+    } else if rest == "/v1" || rest.starts_with("/v1/") {
+        Style::OpenAi
+    } else {
+        Style::Manage
+    }
+}
+
+/// Whether a path is one that OpenAI does not have.
+fn is_tensorflow_servings(path: &str) -> bool {
+    path.strip_prefix("/v1/models/").is_some_and(|rest| rest.contains([':', '/']))
 }
 
 /// The route.
@@ -97,6 +130,9 @@ pub(crate) fn resolve<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, F
     match &segments[..count] {
         ["v2", rest @ ..] => protocol(method, None, rest),
         ["t", owner, "v2", rest @ ..] => protocol(method, Some(owner), rest),
+        ["v1", rest @ ..] => version_one(method, None, rest),
+        ["t", owner, "v1", rest @ ..] => version_one(method, Some(owner), rest),
+        ["metrics"] => pick(method, [(Method::GET, Route::Metrics)]),
         ["t", owner, "api", "v1", "models", model, "versions", slot, "interface"] => {
             let target = Target { owner: Some(owner), model, slot: Some(slot) };
             pick(method, [(Method::GET, Route::Interface(target))])
@@ -118,6 +154,18 @@ fn protocol<'a>(
         ["health", "live"] => return pick(method, [(Method::GET, Route::Live { owner })]),
         ["health", "ready"] => return pick(method, [(Method::GET, Route::Ready { owner })]),
         ["models"] => return pick(method, [(Method::GET, Route::Models { owner })]),
+        ["logging"] => {
+            return pick(
+                method,
+                [(Method::GET, Route::Logging), (Method::POST, Route::SetLogging)],
+            );
+        }
+        ["trace", "setting"] => {
+            return pick(method, [(Method::GET, Route::Trace), (Method::POST, Route::SetTrace)]);
+        }
+        ["systemsharedmemory" | "cudasharedmemory", ..] => return Ok(Route::SharedMemory),
+        ["repository", rest @ ..] => return repository(method, owner, rest),
+        ["models", "stats"] => return pick(method, [(Method::GET, Route::AllStats { owner })]),
         ["models", model, "versions", slot, rest @ ..] => (target(model, Some(slot)), rest),
         ["models", model, rest @ ..] => (target(model, None), rest),
         _ => return Err(Failure::no_route()),
@@ -125,7 +173,67 @@ fn protocol<'a>(
     match rest {
         [] => pick(method, [(Method::GET, Route::Model(target))]),
         ["ready"] => pick(method, [(Method::GET, Route::ModelReady(target))]),
+        ["config"] => pick(method, [(Method::GET, Route::ModelConfig(target))]),
+        ["stats"] => pick(method, [(Method::GET, Route::ModelStats(target))]),
+        ["trace", "setting"] => pick(
+            method,
+            [
+                (Method::GET, Route::ModelTrace(target)),
+                (Method::POST, Route::SetModelTrace(target)),
+            ],
+        ),
+        ["generate"] => pick(method, [(Method::POST, Route::Generate(target))]),
+        ["generate_stream"] => pick(method, [(Method::POST, Route::GenerateStream(target))]),
         ["infer"] => pick(method, [(Method::POST, Route::Infer(target))]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+/// OpenAI's paths, and those of TensorFlow Serving and KServe V1.
+fn version_one<'a>(
+    method: &Method,
+    owner: Option<&'a str>,
+    rest: &[&'a str],
+) -> Result<Route<'a>, Failure> {
+    const GET: Method = Method::GET;
+    let (model, slot, rest) = match rest {
+        ["embeddings"] => return pick(method, [(Method::POST, Route::Embeddings { owner })]),
+        ["models"] => return pick(method, [(GET, Route::V1Models { owner })]),
+        ["models", model, "versions" | "labels", slot, rest @ ..] => (*model, Some(*slot), rest),
+        ["models", model, rest @ ..] => (*model, None, rest),
+        _ => return Err(Failure::no_route()),
+    };
+    // The verb is behind the last name of the path.
+    let last = slot.unwrap_or(model);
+    match (last.split_once(':'), rest) {
+        (Some((name, "predict")), []) => {
+            let (model, slot) = slot.map_or((name, None), |_| (model, Some(name)));
+            pick(method, [(Method::POST, Route::V1Predict(Target { owner, model, slot }))])
+        }
+        (Some((_, "classify" | "regress")), []) => Err(Failure::unsupported(
+            "only :predict is served; classify and regress take tf.Example, which models here do not read",
+        )),
+        (None, []) if slot.is_none() => {
+            pick(method, [(GET, Route::V1Model(Target { owner, model, slot }))])
+        }
+        (None, []) => pick(method, [(GET, Route::V1Status(Target { owner, model, slot }))]),
+        (None, ["metadata"]) => {
+            pick(method, [(GET, Route::V1Metadata(Target { owner, model, slot }))])
+        }
+        _ => Err(Failure::no_route()),
+    }
+}
+
+fn repository<'a>(
+    method: &Method,
+    owner: Option<&'a str>,
+    rest: &[&'a str],
+) -> Result<Route<'a>, Failure> {
+    const POST: Method = Method::POST;
+    match rest {
+        ["index"] => pick(method, [(POST, Route::Index { owner })]),
+        ["models", model, "load"] => pick(method, [(POST, Route::Load { owner, model })]),
+        ["models", model, "unload"] => pick(method, [(POST, Route::Unload { owner, model })]),
         _ => Err(Failure::no_route()),
     }
 }
@@ -269,6 +377,33 @@ mod tests {
             ("GET", "/v2/models/m", Route::Model(target(None, None))),
             ("GET", "/v2/models/m/versions/v1", Route::Model(target(None, Some("v1")))),
             ("GET", "/v2/models/m/ready", Route::ModelReady(target(None, None))),
+            ("GET", "/v2/models/m/config", Route::ModelConfig(target(None, None))),
+            ("POST", "/v2/logging", Route::SetLogging),
+            ("GET", "/metrics", Route::Metrics),
+            ("GET", "/v1/models", Route::V1Models { owner: None }),
+            ("GET", "/v1/models/m", Route::V1Model(target(None, None))),
+            ("GET", "/v1/models/m/labels/stable", Route::V1Status(target(None, Some("stable")))),
+            ("GET", "/v1/models/m/versions/1/metadata", Route::V1Metadata(target(None, Some("1")))),
+            ("POST", "/v1/models/m:predict", Route::V1Predict(target(None, None))),
+            (
+                "POST",
+                "/t/acme/v1/models/m/versions/1:predict",
+                Route::V1Predict(target(Some("acme"), Some("1"))),
+            ),
+            ("POST", "/v1/embeddings", Route::Embeddings { owner: None }),
+            ("POST", "/v2/models/m/generate", Route::Generate(target(None, None))),
+            (
+                "POST",
+                "/v2/models/m/versions/1/generate_stream",
+                Route::GenerateStream(target(None, Some("1"))),
+            ),
+            ("GET", "/v2/models/m/trace/setting", Route::ModelTrace(target(None, None))),
+            ("GET", "/v2/systemsharedmemory/region/r/status", Route::SharedMemory),
+            ("POST", "/v2/repository/index", Route::Index { owner: None }),
+            ("POST", "/v2/repository/models/m/load", Route::Load { owner: None, model: "m" }),
+            ("POST", "/v2/repository/models/m/unload", Route::Unload { owner: None, model: "m" }),
+            ("GET", "/v2/models/stats", Route::AllStats { owner: None }),
+            ("GET", "/v2/models/m/versions/1/stats", Route::ModelStats(target(None, Some("1")))),
             ("POST", "/v2/models/m/infer", Route::Infer(target(None, None))),
             (
                 "POST",
@@ -351,9 +486,9 @@ mod tests {
             "/t/acme/api/v1/models",
             "/api/v1",
             "/api/v2/models",
-            "/metrics",
+            "/v1/chat/completions",
             "/a/b/c/d/e/f/g/h/i/j/k/l/m",
-            "/v2/repository/index",
+            "/v2/repository",
             "*",
         ];
         for path in nowhere {
@@ -371,6 +506,11 @@ mod tests {
             ("/v2/models/x", Style::Protocol),
             ("/t/acme/v2/models", Style::Protocol),
             ("/v2x", Style::Manage),
+            ("/v1", Style::OpenAi),
+            ("/v1/models/x", Style::OpenAi),
+            ("/t/acme/v1/embeddings", Style::OpenAi),
+            ("/v1/models/x:predict", Style::Protocol),
+            ("/t/acme/v1/models/x/versions/1", Style::Protocol),
             ("/t/v2", Style::Manage),
             ("/api/v1/models", Style::Manage),
             ("/", Style::Manage),

@@ -95,6 +95,7 @@ impl Gateway {
             phase: watch::Sender::new(Phase::Serve),
             reflection: Reflection::new().map_err(io::Error::other)?,
             ids: Ids::new(),
+            labels: Default::default(),
         };
         Ok(Gateway { app: Arc::new(app) })
     }

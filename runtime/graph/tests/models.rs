@@ -220,7 +220,7 @@ fn boxes() {
 
 #[test]
 fn networks_that_onnx_runtime_quantised() {
-    for name in ["resnet-qdq", "mlp-qdq"] {
+    for name in ["resnet-qdq", "resnet-qlinear", "mlp-qdq", "mlp-qlinear"] {
         check(name, &["one", "many"], QUANTISED);
     }
 }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{Digest, ModelKey, TenantName, VersionName};
 use innkeeper_sandbox::{Assets, ByteBudget, Charge, Instance, Program};
-use innkeeper_tensor::Signature;
+use innkeeper_tensor::{Buffer, Signature};
 use serde::{Deserialize, Serialize};
 
 use crate::admission::{Gate, Rate};
 use crate::batch::{Batchers, Padding};
-use crate::{Batching, LimitOverrides, Limits, PredictError};
+use crate::stats::{ByCaller, Stats};
+use crate::{Batching, LimitOverrides, Limits, PredictError, Statistics};
 
 /// How long an instance is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +103,7 @@ pub struct Deployment {
     /// because predictions that run count on.
     bounds: Mutex<HashMap<TenantName, Arc<Bounds>>>,
     typical_us: AtomicU64,
+    stats: ByCaller,
 }
 
 #[derive(Default)]
@@ -175,7 +177,23 @@ impl Deployment {
             loading: tokio::sync::Mutex::new(()),
             state: Mutex::default(),
             typical_us: AtomicU64::new(0),
+            stats: ByCaller::default(),
         })
+    }
+
+    /// Where the caller's predictions are counted.
+    pub(crate) fn stats(&self, caller: &TenantName) -> Arc<Stats> {
+        self.stats.of(caller)
+    }
+
+    /// What happened since the version was made ready, for each caller apart and in no order.
+    pub fn statistics(&self) -> Vec<(TenantName, Statistics)> {
+        self.stats.all()
+    }
+
+    /// Bytes of its assets, while they are in memory.
+    pub fn loaded_asset_bytes(&self) -> Option<u64> {
+        self.state().loaded.as_ref().map(|loaded| loaded.assets.byte_length())
     }
 
     /// How its requests are put together, if they are.
@@ -351,8 +369,25 @@ impl Deployment {
         self.state().callers.values_mut().for_each(|caller| caller.warm.clear());
     }
 
-    /// Lets go of all warm instances: the version is no longer served.
-    pub(crate) fn retire(&self) {
+    /// Brings the code and assets into memory, if they are not there.
+    ///
+    /// # Errors
+    /// [`PredictError::NoRoom`] and [`PredictError::Load`].
+    pub async fn load(&self) -> Result<(), PredictError> {
+        self.loaded().await.map(drop)
+    }
+
+    /// One of its assets, brought into memory if it is not there.
+    ///
+    /// # Errors
+    /// As [`load`](Deployment::load).
+    pub async fn asset(&self, name: &str) -> Result<Option<Buffer>, PredictError> {
+        let loaded = self.loaded().await?;
+        Ok(loaded.assets.get(name).map(|asset| asset.bytes.clone()))
+    }
+
+    /// Lets go of code, assets and all warm instances: the version is no longer served.
+    pub fn retire(&self) {
         *self.state() = State::default();
     }
 

@@ -15,6 +15,7 @@ mod predictor;
 mod registry;
 mod run;
 mod schedule;
+mod stats;
 mod tenant;
 mod traffic;
 
@@ -25,9 +26,10 @@ pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
 pub use innkeeper_sandbox::GuestError;
 pub use limits::{LimitOverrides, Limits};
-pub use logs::{LogLine, Logs};
+pub use logs::{LogLevels, LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
 pub use schedule::{Schedule, SequenceId};
+pub use stats::{BatchStatistics, Counted, Failures, LATENCY_BOUNDS_US, Statistics};
 pub use tenant::Usage;
 pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};

@@ -21,6 +21,25 @@ pub struct LogLine {
     pub message: String,
 }
 
+/// Which messages of its models a tenant keeps. What the host says about a model is always kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLevels {
+    /// `debug`.
+    pub debug: bool,
+    /// `info`.
+    pub info: bool,
+    /// `warn`.
+    pub warn: bool,
+    /// `error`.
+    pub error: bool,
+}
+
+impl Default for LogLevels {
+    fn default() -> LogLevels {
+        LogLevels { debug: true, info: true, warn: true, error: true }
+    }
+}
+
 /// The latest lines of one model, bounded in bytes. They are kept in memory and end with the process.
 #[derive(Debug, Default)]
 pub struct Logs(Mutex<Ring>);

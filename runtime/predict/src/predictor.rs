@@ -10,14 +10,15 @@ use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admission::Patience;
+use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Batcher, Clock};
 use crate::deployment::Breaker;
 use crate::run::{Answer, Batch, Job, bytes_of};
+use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
-    Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, Logs, NotFound, PredictError,
-    Registry, Schedule, Traffic, Via,
+    Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
+    PredictError, Registry, Schedule, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -100,9 +101,10 @@ impl Predictor {
     }
 
     async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
-        let turn = check_request(&request)?;
         let deployment = Arc::clone(&request.deployment);
-        let (job, answer) = self.admit(request, turn).await?;
+        let mut watch = Watch::begin(deployment.stats(&request.caller));
+        let turn = watch.noting(check_request(&request))?;
+        let (job, answer) = self.admit(request, turn, watch).await?;
 
         let outputs = Arc::clone(&job.outputs);
         let _cancels = job.cancel.on_drop();
@@ -123,24 +125,15 @@ impl Predictor {
         &self,
         request: Request,
         turn: Turn,
+        mut watch: Watch,
     ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
-        if self.is_draining() {
-            return Err(PredictError::Draining);
-        }
         let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
             request;
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
-        deployment.check_breaker(&caller, now)?;
-        tenant.check_rate(now)?;
-        let bounds = deployment.start(&caller, now)?;
-        // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
-        let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
-            Some(gate) => Some(gate.enter(&limits, &patience).await?),
-            None => None,
-        };
-        let in_tenant = tenant.admit(&limits, &patience).await?;
+        let places = self.places(&tenant, &deployment, &caller, &limits, &patience, now);
+        let places = watch.noting(places.await)?;
 
         let (answer, answered) = oneshot::channel();
         let job = Job {
@@ -159,10 +152,35 @@ impl Predictor {
             priority: turn.priority,
             patience,
             cancel: Cancel::default(),
-            places: [in_model, Some(in_tenant)],
+            places,
+            watch,
             answer,
         };
         Ok((job, answered))
+    }
+
+    /// The places among the predictions that run, at once or after waiting for them.
+    async fn places(
+        &self,
+        tenant: &Tenant,
+        deployment: &Deployment,
+        caller: &TenantName,
+        limits: &Limits,
+        patience: &Patience,
+        now: Instant,
+    ) -> Result<[Option<InFlight>; 2], PredictError> {
+        if self.is_draining() {
+            return Err(PredictError::Draining);
+        }
+        deployment.check_breaker(caller, now)?;
+        tenant.check_rate(now)?;
+        let bounds = deployment.start(caller, now)?;
+        // The model's own bound first: a request that waits for a slow model must not hold one of the tenant's places.
+        let in_model = match bounds.as_ref().and_then(|bounds| bounds.gate.as_ref()) {
+            Some(gate) => Some(gate.enter(limits, patience).await?),
+            None => None,
+        };
+        Ok([in_model, Some(tenant.admit(limits, patience).await?)])
     }
 
     /// Where a request meets others that it may run together with.
@@ -278,6 +296,11 @@ impl Predictor {
         self.0.registry.list(caller, owner)
     }
 
+    /// Every endpoint, in no order.
+    pub fn all_endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.0.registry.all()
+    }
+
     /// Serves an endpoint in the place of what was served under its key.
     pub fn install(&self, endpoint: Endpoint) {
         self.0.registry.install(endpoint);
@@ -320,6 +343,13 @@ impl Predictor {
         Usage { warm_instances, ..self.tenant(name).usage() }
     }
 
+    /// What each tenant uses that has called or been called since the process began, in no order; warm instances are
+    /// not counted.
+    pub fn usages(&self) -> Vec<(TenantName, Usage)> {
+        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.iter().map(|(name, tenant)| (name.clone(), tenant.usage())).collect()
+    }
+
     /// What a model has written.
     pub fn logs(&self, key: &ModelKey) -> Arc<Logs> {
         let logs = self.0.logs.read().unwrap_or_else(PoisonError::into_inner);
@@ -331,11 +361,22 @@ impl Predictor {
         Arc::clone(logs.entry(key.clone()).or_default())
     }
 
+    /// Which messages of its models a tenant keeps.
+    pub fn log_levels(&self, tenant: &TenantName) -> LogLevels {
+        **self.tenant(tenant).log_levels.load()
+    }
+
+    /// Says which messages of its models a tenant keeps from now on, also those of instances that run.
+    pub fn set_log_levels(&self, tenant: &TenantName, kept: LogLevels) {
+        self.tenant(tenant).log_levels.store(Arc::new(kept));
+    }
+
     /// Where the guests of a deployment write.
     pub fn log_sink(&self, deployment: &Deployment) -> Arc<dyn LogSink> {
         let version = deployment.version.to_string();
         let bytes_max = self.log_bytes_max(deployment);
-        Arc::new(Sink { logs: self.logs(&deployment.model), version, bytes_max })
+        let owner = self.tenant(&deployment.model.owner);
+        Arc::new(Sink { logs: self.logs(&deployment.model), owner, version, bytes_max })
     }
 
     /// Lets go of the code and instances of every version that was not used for `idle`. Gives back how many.
@@ -406,18 +447,23 @@ impl Predictor {
 
 struct Sink {
     logs: Arc<Logs>,
+    owner: Arc<Tenant>,
     version: String,
     bytes_max: u64,
 }
 
 impl LogSink for Sink {
     fn write(&self, level: Level, request_id: &str, message: &str) {
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
+        let kept = self.owner.log_levels.load();
+        let (level, is_kept) = match level {
+            Level::Debug => ("debug", kept.debug),
+            Level::Info => ("info", kept.info),
+            Level::Warn => ("warn", kept.warn),
+            Level::Error => ("error", kept.error),
         };
+        if !is_kept {
+            return;
+        }
         self.logs.push(&self.version, request_id, level, message, self.bytes_max);
     }
 

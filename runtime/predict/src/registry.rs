@@ -22,6 +22,8 @@ pub struct Endpoint {
     pub rollouts: Vec<Arc<Traffic>>,
     /// Its versions, in the order they were published.
     pub versions: Vec<Arc<Deployment>>,
+    /// Whether its owner has unloaded it: it is kept, and answers to nobody until it is loaded again.
+    pub is_unloaded: bool,
 }
 
 /// There is no such model or version, or none for this caller: the text is the same.
@@ -32,6 +34,10 @@ pub struct NotFound(pub String);
 impl NotFound {
     fn model(model: &str) -> NotFound {
         NotFound(format!("there is no model {:?}", short(model)))
+    }
+
+    fn unloaded(model: &ModelName) -> NotFound {
+        NotFound(format!("model {:?} is unloaded; its owner can load it again", model.as_str()))
     }
 
     fn version(model: &ModelName, slot: &str) -> NotFound {
@@ -51,8 +57,19 @@ impl Endpoint {
     /// the newest.
     ///
     /// # Errors
-    /// [`NotFound`].
+    /// [`NotFound`], for an unloaded model too.
     pub fn resolve(&self, slot: Option<&str>) -> Result<&Arc<Deployment>, NotFound> {
+        if self.is_unloaded {
+            return Err(NotFound::unloaded(&self.key.name));
+        }
+        self.kept(slot)
+    }
+
+    /// As [`resolve`](Endpoint::resolve), whether the model is unloaded or not.
+    ///
+    /// # Errors
+    /// [`NotFound`].
+    pub fn kept(&self, slot: Option<&str>) -> Result<&Arc<Deployment>, NotFound> {
         let name = slot.unwrap_or(Self::DEFAULT_ALIAS);
         let alias = self.aliases.iter().find(|(alias, _)| alias.as_str() == name);
         let version = alias.map_or(name, |(_, version)| version.as_str());

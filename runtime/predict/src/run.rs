@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Lane};
 use crate::deployment::Loaded;
+use crate::stats::{self, Laps, Watch};
 use crate::tenant::Tenant;
 use crate::{Deployment, Fault, Isolation, Limits, PredictError, Predictor};
 
@@ -39,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) cancel: Cancel,
     /// Given back when the job is done.
     pub(crate) places: [Option<InFlight>; 2],
+    /// Where it is counted.
+    pub(crate) watch: Watch,
     pub(crate) answer: oneshot::Sender<Answer>,
 }
 
@@ -62,14 +65,17 @@ impl Job {
     }
 
     /// It has waited too long for its turn.
-    pub(crate) fn expire(self) {
+    pub(crate) fn expire(mut self) {
         let error = self.patience.over();
+        self.watch.failed(&error);
         let _ = self.answer.send(Err(error));
     }
 
     /// Runs it by itself.
     async fn alone(mut self) {
         let began = Instant::now();
+        self.watch.admitted(began);
+        let rows = stats::rows(&self.deployment.signature, &self.inputs);
         let call = Call {
             id: std::mem::take(&mut self.id),
             parameters: Arc::clone(&self.parameters),
@@ -79,10 +85,14 @@ impl Job {
             deadline_ms_max: self.limits.deadline_ms_max,
             cancel: self.cancel.clone(),
         };
-        let answer = self.host().answer(call).await;
+        let mut laps = Laps::default();
+        let answer = self.host().answer(call, &mut laps).await;
+        if answer.is_ok() {
+            self.watch.stats().executed(rows, &laps);
+        }
         let us = micros(began.elapsed());
         self.deployment.note_duration(us);
-        self.finish(us, answer);
+        self.finish(us, answer, &laps);
     }
 
     fn host(&self) -> Host {
@@ -96,7 +106,11 @@ impl Job {
     }
 
     /// Accounts for it and tells its caller, who may have left.
-    fn finish(self, us: u64, answer: Answer) {
+    fn finish(mut self, us: u64, answer: Answer, laps: &Laps) {
+        match &answer {
+            Ok(_) => self.watch.succeeded(laps),
+            Err(error) => self.watch.failed(error),
+        }
         let (tenant, deployment) = (&self.tenant, &self.deployment);
         let error = answer.as_ref().err();
         tenant.count(&Used {
@@ -140,18 +154,21 @@ impl Batch {
         }
     }
 
-    async fn together(self) {
+    async fn together(mut self) {
         let began = Instant::now();
-        let answers = self.answers(began).await;
+        self.0.iter_mut().for_each(|job| job.watch.admitted(began));
+        let mut laps = Laps::default();
+        let answers = self.answers(began, &mut laps).await;
         let us = micros(began.elapsed());
         let Batch(jobs) = self;
         jobs[0].deployment.note_duration(us);
         match answers {
             Ok(answers) => {
                 let rows: u64 = jobs.iter().map(|job| job.rows).sum();
+                jobs[0].watch.stats().executed(rows, &laps);
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     let share = us.saturating_mul(job.rows) / rows.max(1);
-                    job.finish(share, Ok(answer));
+                    job.finish(share, Ok(answer), &laps);
                 }
             }
             // One of them may be to blame: each is tried by itself, at the same time as the others.
@@ -161,15 +178,21 @@ impl Batch {
                     engine.spawn(job.alone());
                 }
             }
-            Err(error) => jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()))),
+            Err(error) => {
+                jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()), &laps));
+            }
         }
     }
 
     /// The outputs of each, in order.
-    async fn answers(&self, began: Instant) -> Result<Vec<Vec<Named>>, PredictError> {
+    async fn answers(
+        &self,
+        began: Instant,
+        laps: &mut Laps,
+    ) -> Result<Vec<Vec<Named>>, PredictError> {
         let first = &self.0[0];
         let axis = first.deployment.signature.batch_axis.unwrap_or_default();
-        let outputs = self.host().answer(self.call(began, axis)?).await?;
+        let outputs = self.host().answer(self.call(began, axis)?, laps).await?;
         let rows: Vec<usize> = self.0.iter().map(|job| job.rows as usize).collect();
         let answers = batch::split(&outputs, axis, &rows).and_then(|answers| self.cut(answers));
         answers.map_err(PredictError::BadAnswer).inspect_err(|error| {
@@ -252,26 +275,30 @@ struct Host {
 
 impl Host {
     /// A guest's outputs, held against the signature.
-    async fn answer(&self, call: Call) -> Answer {
+    async fn answer(&self, call: Call, laps: &mut Laps) -> Answer {
         let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call).await?;
+        let answer = self.guest(call, laps).await?;
+        let answered = Instant::now();
         let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
         let kept: Result<(), Mismatch> = self.deployment.signature.check_outputs(&answer, wanted);
+        laps.output = answered.elapsed();
         kept.map(|()| answer).map_err(PredictError::BadAnswer)
     }
 
-    async fn guest(&self, call: Call) -> Result<Vec<Named>, PredictError> {
+    async fn guest(&self, call: Call, laps: &mut Laps) -> Result<Vec<Named>, PredictError> {
+        let began = Instant::now();
         let warm = match self.deployment.isolation {
-            Isolation::Tenant => {
-                self.deployment.take_warm(&self.caller, &self.limits, Instant::now())
-            }
+            Isolation::Tenant => self.deployment.take_warm(&self.caller, &self.limits, began),
             Isolation::Request => None,
         };
         let mut instance = match warm {
             Some(instance) => instance,
             None => self.fresh_instance(&call).await?,
         };
+        let ready = Instant::now();
+        laps.input = ready - began;
         let answer = instance.predict(call).await;
+        laps.infer = ready.elapsed();
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
         // A guest of another tenant's must not hold on to this caller's budget between its calls.
         let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use innkeeper_catalog::{Meter, Used};
 use innkeeper_sandbox::ByteBudget;
 
 use crate::admission::{Gate, InFlight, Patience, Rate};
-use crate::{Limits, PredictError};
+use crate::{Limits, LogLevels, PredictError};
 
 /// One tenant's limits, and what counts against them.
 pub(crate) struct Tenant {
@@ -20,6 +21,8 @@ pub(crate) struct Tenant {
     pub(crate) asset_memory: Arc<ByteBudget>,
     /// Counts instances, not bytes: those that are kept for a next request, over all models.
     pub(crate) warm_instances: Arc<ByteBudget>,
+    /// Which messages of its models are kept.
+    pub(crate) log_levels: ArcSwap<LogLevels>,
     /// Counts what outlives the process; none where nobody keeps it.
     meter: Option<Meter>,
     requests: AtomicU64,
@@ -48,6 +51,20 @@ pub struct Usage {
     pub compute_us: u64,
 }
 
+impl Usage {
+    /// Adds what another tenant uses.
+    pub fn add(&mut self, other: &Usage) {
+        self.requests_in_flight += other.requests_in_flight;
+        self.requests_queued += other.requests_queued;
+        self.tensor_bytes += other.tensor_bytes;
+        self.asset_memory_bytes += other.asset_memory_bytes;
+        self.warm_instances += other.warm_instances;
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.compute_us += other.compute_us;
+    }
+}
+
 impl Tenant {
     pub(crate) fn new(limits: Limits, meter: Option<Meter>, now: Instant) -> Tenant {
         Tenant {
@@ -58,6 +75,7 @@ impl Tenant {
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
             meter,
+            log_levels: ArcSwap::default(),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             compute_us: AtomicU64::new(0),

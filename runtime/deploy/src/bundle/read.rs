@@ -28,24 +28,35 @@ pub(super) fn read(bytes: &Bytes, limits: &BundleLimits) -> Result<Bundle, Bundl
 pub(super) fn bare(
     name: &str,
     component: Bytes,
+    mut assets: Vec<(String, Bytes)>,
     limits: &BundleLimits,
 ) -> Result<Bundle, BundleError> {
     let size = component.len();
     check_size("the component", "component_bytes_max", limits.component_bytes_max, size)?;
+    assets.sort_by(|a, b| a.0.cmp(&b.0));
+    let asset = |(name, bytes): &(String, Bytes)| AssetRef {
+        name: name.clone(),
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+    };
     let manifest = Manifest {
         innkeeper: FORMAT,
         name: name.to_owned(),
         version: None,
         description: String::new(),
         component: BlobRef { digest: Digest::of(&component), size: size as u64 },
-        assets: Vec::new(),
+        assets: assets.iter().map(asset).collect(),
         isolation: Manifest::default_isolation(),
         device: Device::Auto,
         limits: LimitOverrides::default(),
         batching: None,
     };
-    let manifest_bytes = manifest.to_text().into();
-    Ok(Bundle { manifest, manifest_bytes, component, assets: Vec::new() })
+    let manifest_bytes: Bytes = manifest.to_text().into();
+    // Names, numbers and sizes are held to what a manifest that was sent is held to.
+    let manifest = Manifest::parse(&manifest_bytes)?;
+    check_limits(&manifest, limits)?;
+    let assets = assets.into_iter().map(|(_, bytes)| Some(bytes)).collect();
+    Ok(Bundle { manifest, manifest_bytes, component, assets })
 }
 
 /// The data of the next entry, which must have this name.

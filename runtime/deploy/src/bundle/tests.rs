@@ -224,10 +224,10 @@ fn bad_manifests_are_refused() {
 
 #[test]
 fn a_bare_component_gets_a_manifest() {
-    let bundle = Bundle::bare("m", Bytes::from("code"), &LIMITS).unwrap();
+    let bundle = Bundle::bare("m", Bytes::from("code"), Vec::new(), &LIMITS).unwrap();
     assert_eq!(Manifest::parse(&bundle.manifest_bytes).unwrap(), bundle.manifest);
     assert_eq!(read(bundle.to_bytes()).unwrap().digest(), bundle.digest());
-    let error = Bundle::bare("m", Bytes::from(vec![0; 1001]), &LIMITS).unwrap_err();
+    let error = Bundle::bare("m", Bytes::from(vec![0; 1001]), Vec::new(), &LIMITS).unwrap_err();
     assert!(error.to_string().contains("component_bytes_max of 1000"), "{error}");
 }
 
@@ -266,7 +266,7 @@ fn what_is_packed_reads_back_and_is_always_the_same() {
 
 #[test]
 fn the_bytes_of_a_bundle_stay_the_same_over_releases() {
-    let bundle = Bundle::bare("m", Bytes::from("code"), &LIMITS).unwrap();
+    let bundle = Bundle::bare("m", Bytes::from("code"), Vec::new(), &LIMITS).unwrap();
     let digest = Digest::of(&bundle.to_bytes()).to_string();
     assert_eq!(digest, "sha256:4c0d8fc45116a42354daa5526c33cb3d688a44c1081385ce480d39de238bf722");
 }

@@ -44,7 +44,7 @@ async fn a_bare_component_is_served() {
         version: name("1"),
         aliases: vec![],
         compatibility: Compatibility::Required,
-        source: Source::Component(echo().component().into()),
+        source: Source::Component(echo().component().into(), Vec::new()),
     };
     host.deployer.deploy(request).await.unwrap();
     assert_eq!(host.predict(None).await, Ok(vec![1.0, 2.0]));

@@ -51,7 +51,7 @@ pub(super) async fn publish(
     let bytes = read(at, incoming).await?;
     let source = match kind {
         Kind::Bundle => Source::Bundle(bytes.bytes.clone()),
-        Kind::Component => Source::Component(bytes.bytes.clone()),
+        Kind::Component => Source::Component(bytes.bytes.clone(), Vec::new()),
     };
     let tenant = at.caller.tenant.clone();
     let wanted = aliases.clone();

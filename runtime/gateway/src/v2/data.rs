@@ -3,6 +3,7 @@
 use innkeeper_tensor::{DType, Tensor};
 
 use super::Bad;
+use super::tokens::outside_strings;
 
 /// What is said to whoever wants FP16 or BF16 as JSON.
 pub(crate) fn no_json_form(dtype: DType) -> Bad {
@@ -51,6 +52,68 @@ pub(crate) fn encode(tensor: &Tensor, out: &mut Vec<u8>) -> Result<(), Bad> {
         }
         dtype @ (DType::Fp16 | DType::Bf16) => Err(no_json_form(dtype)),
     }
+}
+
+/// Rows without elements that are printed; nothing else bounds them.
+const EMPTY_ROWS_MAX: usize = 1 << 16;
+
+/// Appends the elements to `out` as JSON arrays that are nested as the shape says; a scalar stands alone.
+///
+/// # Errors
+/// As [`encode`], and a shape of very many rows without elements.
+pub(crate) fn encode_nested(tensor: &Tensor, out: &mut Vec<u8>) -> Result<(), Bad> {
+    let mut flat = Vec::new();
+    encode(tensor, &mut flat)?;
+    let dims = tensor.shape().dims();
+    let Some((_, outer)) = dims.split_last() else {
+        out.extend_from_slice(&flat[1..flat.len() - 1]);
+        return Ok(());
+    };
+    if tensor.shape().elements() == 0 {
+        let rows = outer.iter().take_while(|&&dim| dim > 0);
+        let rows = rows.try_fold(1usize, |rows, &dim| rows.checked_mul(dim));
+        if rows.is_none_or(|rows| rows > EMPTY_ROWS_MAX) {
+            return Err(Bad::new(format!("more than {EMPTY_ROWS_MAX} rows without elements")));
+        }
+        print_empty(out, dims);
+        return Ok(());
+    }
+    // An array of each depth ends after so many elements.
+    let spans: Vec<usize> = (0..dims.len()).map(|axis| dims[axis..].iter().product()).collect();
+    let inner = String::from_utf8_lossy(&flat[1..flat.len() - 1]);
+    let (mut count, mut copied) = (0, 0);
+    let open = |out: &mut Vec<u8>, count: usize| {
+        out.extend(spans.iter().filter(|&&span| count % span == 0).map(|_| b'['));
+    };
+    let close = |out: &mut Vec<u8>, count: usize| {
+        out.extend(spans.iter().filter(|&&span| count % span == 0).map(|_| b']'));
+    };
+    open(out, 0);
+    for (at, _) in outside_strings(&inner).filter(|(_, byte)| *byte == b',') {
+        out.extend_from_slice(&inner.as_bytes()[copied..at]);
+        (count, copied) = (count + 1, at + 1);
+        close(out, count);
+        out.push(b',');
+        open(out, count);
+    }
+    out.extend_from_slice(&inner.as_bytes()[copied..]);
+    close(out, count + 1);
+    Ok(())
+}
+
+fn print_empty(out: &mut Vec<u8>, dims: &[usize]) {
+    out.push(b'[');
+    if let [dim, rest @ ..] = dims
+        && !rest.is_empty()
+    {
+        for index in 0..*dim {
+            if index > 0 {
+                out.push(b',');
+            }
+            print_empty(out, rest);
+        }
+    }
+    out.push(b']');
 }
 
 #[inline]

@@ -227,3 +227,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nesting_is_the_shape() {
+    let print = |tensor: Tensor| {
+        let mut out = Vec::new();
+        encode_nested(&tensor, &mut out).map_err(|bad| bad.to_string())?;
+        Ok::<_, String>(String::from_utf8(out).unwrap())
+    };
+    let of = |dims: &[usize]| {
+        let count = dims.iter().product::<usize>();
+        Tensor::from_vec(dims, (0..count as i32).collect::<Vec<_>>()).unwrap()
+    };
+    for (dims, wanted) in [
+        (&[][..], "0"),
+        (&[2], "[0,1]"),
+        (&[2, 3], "[[0,1,2],[3,4,5]]"),
+        (&[2, 1, 2], "[[[0,1]],[[2,3]]]"),
+        (&[0], "[]"),
+        (&[2, 0], "[[],[]]"),
+        (&[0, 2], "[]"),
+    ] {
+        assert_eq!(print(of(dims)), Ok(wanted.to_owned()), "{dims:?}");
+    }
+    let texts = Tensor::from_strings(&[2, 1], &["a,\"]", "b"]).unwrap();
+    assert_eq!(print(texts), Ok(r#"[["a,\"]"],["b"]]"#.to_owned()));
+    assert!(print(of(&[1 << 40, 0])).unwrap_err().contains("without elements"));
+}

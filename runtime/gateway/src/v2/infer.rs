@@ -12,12 +12,13 @@ use innkeeper_tensor::{Signature, TensorSpec};
 
 use super::request::{self, Infer, Wanted};
 use super::response::{self, Form, Head};
-use super::{Bad, data, raw};
+use super::{Bad, classification, data, raw};
 use crate::app::{Exchange, offload};
 use crate::body::{self, BODY_BYTES_MAX, Parts};
 use crate::coding;
 use crate::error::Failure;
 use crate::journal::Entry;
+use crate::model_config;
 use crate::reply::{JSON, Reply, with_type};
 use crate::route::Target;
 
@@ -61,7 +62,8 @@ pub(crate) async fn infer(
         outputs: form.wanted.iter().map(|wanted| wanted.name.clone()).collect(),
         schedule: infer.schedule,
     };
-    let prediction = at.app.predictor.predict(request).await?;
+    let mut prediction = at.app.predictor.predict(request).await?;
+    classify(&deployment, &mut prediction, &form).await?;
     let reply = encode(deployment, infer.id, prediction, form).await?;
     coding::deflate(coding::accepted(headers), reply).await
 }
@@ -72,7 +74,7 @@ struct OwnedForm {
 }
 
 /// Clients of the protocol send no type with pure JSON, and curl by default that of a web form.
-fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Failure> {
     const TAKEN: [&str; 3] =
         ["application/json", "application/octet-stream", "application/x-www-form-urlencoded"];
     let Some(value) = headers.get(CONTENT_TYPE) else { return Ok(()) };
@@ -122,6 +124,10 @@ fn check_forms(signature: &Signature, form: &OwnedForm) -> Result<(), Bad> {
     };
     let as_form = form.borrowed();
     for output in signature.outputs.iter().filter(|output| is_sure(output)) {
+        if as_form.classes(&output.name).is_some() {
+            classification::check(output)?;
+            continue;
+        }
         let has_json_form =
             !matches!(output.dtype, innkeeper_tensor::DType::Fp16 | innkeeper_tensor::DType::Bf16);
         if !has_json_form && !as_form.is_binary(&output.name) {
@@ -135,6 +141,28 @@ impl OwnedForm {
     fn borrowed(&self) -> Form<'_> {
         Form { wanted: &self.wanted, binary: self.binary }
     }
+}
+
+/// Puts classes in the place of the outputs that are wanted so.
+async fn classify(
+    deployment: &Deployment,
+    prediction: &mut Prediction,
+    form: &OwnedForm,
+) -> Result<(), Failure> {
+    let has_rows = deployment.signature.batch_axis == Some(0);
+    for output in &mut prediction.outputs {
+        let Some(count) = form.borrowed().classes(&output.name) else { continue };
+        let labels = labels(deployment, &output.name).await?;
+        *output = classification::classify(output, count, has_rows, labels.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The labels of an output's classes, if the model has any.
+async fn labels(deployment: &Deployment, output: &str) -> Result<Option<String>, Failure> {
+    let Some(name) = model_config::labels(deployment, output) else { return Ok(None) };
+    let bytes = deployment.asset(name).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned()))
 }
 
 async fn encode(

@@ -7,18 +7,26 @@ use serde::Serialize;
 use crate::GatewayConfig;
 use crate::error::Failure;
 use crate::gate::Caller;
+use crate::model_config::PLATFORM;
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-pub(crate) const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
-/// The protocol's `<project>_<format>`: what a model is shown as that says nothing else of itself.
-const PLATFORM: &str = "wasm_component";
+pub(crate) const EXTENSIONS: [&str; 8] = [
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+];
 
 #[derive(Serialize)]
 struct Server<'a> {
     name: &'a str,
     version: &'a str,
-    extensions: [&'a str; 2],
+    extensions: &'a [&'a str],
 }
 
 #[derive(Serialize)]
@@ -41,7 +49,7 @@ struct Spec<'a> {
 
 /// `GET /v2`
 pub(crate) fn server(config: &GatewayConfig) -> Reply {
-    json(&Server { name: &config.name, version: &config.version, extensions: EXTENSIONS })
+    json(&Server { name: &config.name, version: &config.version, extensions: &EXTENSIONS })
 }
 
 /// `GET /v2/models`

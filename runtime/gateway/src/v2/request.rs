@@ -7,6 +7,7 @@ use innkeeper_predict::Schedule;
 use innkeeper_tensor::{Named, Signature};
 use serde::de::{Deserialize, Deserializer};
 
+use super::classification::CLASSES_MAX;
 use super::input::{self, Tail};
 use super::parameters::{self, NOT_SERVED, is_the_servers, parameters};
 use super::reading::{Fields, Items, Reading};
@@ -39,6 +40,8 @@ pub(crate) struct Wanted {
     pub(crate) name: String,
     /// Whether it is to be binary, if that was said.
     pub(crate) binary: Option<bool>,
+    /// How many classes of it are wanted in its place.
+    pub(crate) classes: Option<usize>,
 }
 
 /// Reads a body, whose first `header_len` bytes are JSON and the rest binary tensors; without it, all is JSON.
@@ -147,13 +150,14 @@ struct Outputs<'r, 'de> {
 impl<'de> Items<'de> for Outputs<'_, 'de> {
     fn read<D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
         let reading = self.reading;
-        let mut output = Output { reading, name: None, binary: None };
+        let mut output = Output { reading, name: None, binary: None, classes: None };
         reading.object(from, &mut output)?;
         let name = output.name.ok_or_else(|| reading.bad("\"name\" is missing"))?;
         if self.into.iter().any(|other| other.name == name) {
             return Err(reading.bad(format!("output {name:?} is asked for twice")));
         }
-        self.into.push(Wanted { name, binary: output.binary });
+        let Output { binary, classes, .. } = output;
+        self.into.push(Wanted { name, binary, classes });
         Ok(())
     }
 }
@@ -162,6 +166,7 @@ struct Output<'r, 'de> {
     reading: &'r Reading<'de>,
     name: Option<String>,
     binary: Option<bool>,
+    classes: Option<usize>,
 }
 
 impl<'de> Fields<'de> for Output<'_, 'de> {
@@ -170,7 +175,7 @@ impl<'de> Fields<'de> for Output<'_, 'de> {
         match &**key {
             "name" => self.name = Some(reading.string(from, Signature::NAME_BYTES_MAX)?),
             "parameters" => {
-                parameters(reading, from, &mut ForOutput { reading, binary: &mut self.binary })?;
+                parameters(reading, from, &mut ForOutput { output: self })?;
             }
             _ => reading.skip(from)?,
         }
@@ -178,22 +183,26 @@ impl<'de> Fields<'de> for Output<'_, 'de> {
     }
 }
 
-struct ForOutput<'r, 'de> {
-    reading: &'r Reading<'de>,
-    binary: &'r mut Option<bool>,
+struct ForOutput<'o, 'r, 'de> {
+    output: &'o mut Output<'r, 'de>,
 }
 
-impl<'de> Fields<'de> for ForOutput<'_, 'de> {
+impl<'de> Fields<'de> for ForOutput<'_, '_, 'de> {
     fn read<D: Deserializer<'de>>(&mut self, key: &Cow<'de, str>, from: D) -> Result<(), D::Error> {
+        let reading = self.output.reading;
         match &**key {
-            "binary_data" => *self.binary = Some(bool::deserialize(from)?),
-            "classification" => {
-                return Err(self.reading.bad("the classification extension is not served"));
-            }
-            _ => return Err(self.reading.bad(NOT_SERVED)),
+            "binary_data" => self.output.binary = Some(bool::deserialize(from)?),
+            "classification" => self.output.classes = Some(classes(reading, reading.size(from)?)?),
+            _ => return Err(reading.bad(NOT_SERVED)),
         }
         Ok(())
     }
+}
+
+fn classes<E: serde::de::Error>(reading: &Reading<'_>, count: i64) -> Result<usize, E> {
+    let known = u64::try_from(count).ok().filter(|count| (1..=CLASSES_MAX).contains(count));
+    let count = known.and_then(|count| usize::try_from(count).ok());
+    count.ok_or_else(|| reading.bad(format!("wanted a number of classes from 1 to {CLASSES_MAX}")))
 }
 
 /// The parameters of the request as a whole, most of them the model's.

@@ -29,7 +29,7 @@ fn reads_every_field() {
     assert_eq!(parameters, [("a", "1.5"), ("b", r#""\"""#), ("c", "true")]);
     assert!(infer.binary);
     assert_eq!(*infer.inputs[0].tensor.elements::<f32>().unwrap(), [1.0, 2.5]);
-    let wanted = |name: &str, binary| Wanted { name: name.into(), binary };
+    let wanted = |name: &str, binary| Wanted { name: name.into(), binary, classes: None };
     assert_eq!(infer.outputs, [wanted("Y", Some(false)), wanted("Z", None)]);
 }
 

@@ -39,8 +39,16 @@ pub(crate) struct Form<'a> {
 impl Form<'_> {
     /// Whether the output is to be binary: as it says itself, else as the request says for all.
     pub(crate) fn is_binary(&self, output: &str) -> bool {
-        let wanted = self.wanted.iter().find(|wanted| wanted.name == output);
-        wanted.and_then(|wanted| wanted.binary).unwrap_or(self.binary)
+        self.wanted(output).and_then(|wanted| wanted.binary).unwrap_or(self.binary)
+    }
+
+    /// How many classes are wanted in the place of the output, if any.
+    pub(crate) fn classes(&self, output: &str) -> Option<usize> {
+        self.wanted(output).and_then(|wanted| wanted.classes)
+    }
+
+    fn wanted(&self, output: &str) -> Option<&Wanted> {
+        self.wanted.iter().find(|wanted| wanted.name == output)
     }
 }
 
@@ -161,7 +169,7 @@ mod tests {
             named("Y", Tensor::from_vec(&[1, 2], vec![1.5f32, f32::NAN]).unwrap()),
             named("Z", Tensor::from_vec(&[2], vec![1i16, -1]).unwrap()),
         ];
-        let wanted = [Wanted { name: "Z".into(), binary: Some(true) }];
+        let wanted = [Wanted { name: "Z".into(), binary: Some(true), classes: None }];
         let encoded = encode(&HEAD, &outputs, &Form { wanted: &wanted, binary: false }).unwrap();
         let json = concat!(
             r#"{"model_name":"m","model_version":"1","id":"a\"b","outputs":["#,

@@ -51,7 +51,7 @@ pub(crate) fn depth(text: &str) -> usize {
 }
 
 /// The bytes that stand outside of strings, and where.
-fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
+pub(super) fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let (mut inside, mut escaped) = (false, false);
     text.bytes().enumerate().filter(move |&(_, byte)| {
         if !inside {

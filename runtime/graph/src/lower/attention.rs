@@ -1,7 +1,7 @@
 //! Attention and its positions, as operators of their own (opset 23).
 
 use innkeeper_kernels::{Attention, Binary, Compare, Move, Op, Pad, Reduce, Rope, Unary};
-use innkeeper_tensor::{DType, Tensor};
+use innkeeper_tensor::DType;
 
 use super::{Lower, Lowered, cast, operand, optional, reshape, scalar};
 use crate::error::{Fail, invalid};
@@ -129,28 +129,28 @@ fn sight(node: &Node, before: i64, lengths: Option<Val>) -> Result<Sight, Fail> 
 
 /// Which keys (t) each query (s) looks at: BOOL, or nothing where it is all of them.
 fn seen(m: &mut Machine<'_>, sight: &Sight, s: usize, t: usize) -> Result<Option<Val>, Fail> {
-    let lengths = match sight.offset {
-        Offset::Lengths(lengths) => lengths,
+    let count = |count: usize, start: i64| {
+        let (dtype, start, step) = (DType::Int64, start as f64, 1.0);
+        Op::Arange { dtype, start, step, count }
+    };
+    let keys = m.emit(count(t, 0), &[])?;
+    let (queries, mut kept) = match sight.offset {
         Offset::Same(_) if sight.back.is_none() && sight.ahead.is_none() => return Ok(None),
         Offset::Same(offset) => {
-            let allowed = |at: usize| {
-                let ahead = (at % t.max(1)) as i64 - (at / t.max(1)) as i64 - offset;
-                sight.back.is_none_or(|most| -ahead <= most)
-                    && sight.ahead.is_none_or(|most| ahead <= most)
-            };
-            let kept: Vec<bool> = (0..s.saturating_mul(t)).map(allowed).collect();
-            let kept = Tensor::from_bools(&[s, t], &kept).map_err(invalid)?;
-            return Ok(Some(m.constant(kept)));
+            let queries = m.emit(count(s, offset), &[])?;
+            (reshape(m, queries, &[s, 1])?, None)
+        }
+        Offset::Lengths(lengths) => {
+            let batch = m.shape(lengths).elements();
+            let lengths = cast(m, lengths, DType::Int64)?;
+            let lengths = reshape(m, lengths, &[batch, 1, 1, 1])?;
+            let kept = m.emit(Op::Compare(Compare::Less), &[keys, lengths])?;
+            // Query i is at the position length - s + i.
+            let from_end = m.emit(count(s, -(s as i64)), &[])?;
+            let from_end = reshape(m, from_end, &[s, 1])?;
+            (m.emit(Op::Binary(Binary::Add), &[lengths, from_end])?, Some(kept))
         }
     };
-    let batch = m.shape(lengths).elements();
-    let lengths = cast(m, lengths, DType::Int64)?;
-    let lengths = reshape(m, lengths, &[batch, 1, 1, 1])?;
-    let keys = m.list(&[t], (0..t as i64).collect())?;
-    let mut kept = m.emit(Op::Compare(Compare::Less), &[keys, lengths])?;
-    // Query i is at the position length - s + i.
-    let from_end = m.list(&[s, 1], (0..s as i64).map(|i| i - s as i64).collect())?;
-    let queries = m.emit(Op::Binary(Binary::Add), &[lengths, from_end])?;
     let ahead = m.emit(Op::Binary(Binary::Sub), &[keys, queries])?;
     for (most, compare) in [
         (sight.ahead, Compare::LessOrEqual),
@@ -159,9 +159,12 @@ fn seen(m: &mut Machine<'_>, sight: &Sight, s: usize, t: usize) -> Result<Option
         let Some(most) = most else { continue };
         let most = m.list(&[], vec![most])?;
         let near = m.emit(Op::Compare(compare), &[ahead, most])?;
-        kept = m.emit(Op::Binary(Binary::And), &[kept, near])?;
+        kept = Some(match kept {
+            Some(kept) => m.emit(Op::Binary(Binary::And), &[kept, near])?,
+            None => near,
+        });
     }
-    Ok(Some(kept))
+    Ok(kept)
 }
 
 /// The operand's mask, filled up to t keys, and what is kept besides.
@@ -220,7 +223,7 @@ fn repeated(m: &mut Machine<'_>, x: Val, heads: usize, kv_heads: usize) -> Resul
         return Ok(x);
     }
     let [b, h, t, d] = *m.dims(x) else { return Err(invalid("wants four dimensions")) };
-    if h != kv_heads || h == 0 || heads % h != 0 {
+    if h != kv_heads || h == 0 || !heads.is_multiple_of(h) {
         return Err(invalid(format_args!("{heads} heads of queries do not share {h} of keys")));
     }
     let x = reshape(m, x, &[b, h, 1, t, d])?;

@@ -315,7 +315,7 @@ fn columns_to_image(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) ->
     let (strides, dilations) = (list("strides", 1, rank)?, list("dilations", 1, rank)?);
     let pads = list("pads", 0, 2 * rank)?;
     let [n, width, positions] = *m.dims(x) else { return Err(invalid("wants three dimensions")) };
-    let block: usize = kernel.iter().product();
+    let block = kernel.iter().try_fold(1usize, |all, &size| all.checked_mul(size)).unwrap_or(0);
     if kernel.len() != rank || block == 0 || width % block != 0 || strides.contains(&0) {
         return Err(invalid(format_args!("{width} columns are no blocks of {kernel:?}")));
     }
@@ -358,7 +358,9 @@ fn tensor_scatter(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> L
     }
     let mut shape = vec![1; rank];
     shape[at] = dims[at];
-    let steps = m.list(&shape, (0..dims[at] as i64).collect())?;
+    let (dtype, start, step) = (innkeeper_tensor::DType::Int64, 0.0, 1.0);
+    let steps = m.emit(Op::Arange { dtype, start, step, count: dims[at] }, &[])?;
+    let steps = reshape(m, steps, &shape)?;
     let mut places = steps;
     if let Some(starts) = optional(inputs, 2) {
         let starts = super::cast(m, starts, innkeeper_tensor::DType::Int64)?;

@@ -14,6 +14,7 @@ mod index;
 mod labels;
 mod layout;
 mod loss;
+mod microsoft;
 mod ml;
 mod norm;
 mod product;
@@ -68,6 +69,7 @@ pub(crate) fn find(domain: &str, op_type: &str) -> Result<Lower, String> {
             detect::find,
         ],
         "ai.onnx.ml" => &[ml::find, trees::find, labels::find],
+        "com.microsoft" => &[microsoft::find],
         _ => &[],
     };
     families.iter().find_map(|find| find(op_type)).ok_or_else(|| match (domain, op_type) {

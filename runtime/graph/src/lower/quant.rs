@@ -26,12 +26,12 @@ fn dynamic(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
 }
 
 /// Scales and zero points of a tensor.
-struct Steps {
-    scale: Val,
-    zero: Option<Val>,
-    axis: i64,
-    /// How many positions along the axis share a scale; 0 for one that is or is not for each position.
-    block: usize,
+pub(super) struct Steps {
+    pub(super) scale: Val,
+    pub(super) zero: Option<Val>,
+    pub(super) axis: i64,
+    /// How many positions along the axis share a scale; 0 where each has its own, or all have one.
+    pub(super) block: usize,
 }
 
 fn steps(node: &Node, inputs: &[Option<Val>]) -> Result<Steps, Fail> {
@@ -42,7 +42,7 @@ fn steps(node: &Node, inputs: &[Option<Val>]) -> Result<Steps, Fail> {
 }
 
 /// The types of 4 bits, which are held in 8.
-pub(super) fn narrow_range(data_type: i64) -> Option<(f64, f64)> {
+fn narrow_range(data_type: i64) -> Option<(f64, f64)> {
     match data_type {
         21 => Some((0.0, 15.0)),
         22 => Some((-8.0, 7.0)),
@@ -67,7 +67,12 @@ fn quantize(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered
     Ok(vec![y])
 }
 
-fn quantized(m: &mut Machine<'_>, x: Val, steps: &Steps, to: DType) -> Result<Val, Fail> {
+pub(super) fn quantized(
+    m: &mut Machine<'_>,
+    x: Val,
+    steps: &Steps,
+    to: DType,
+) -> Result<Val, Fail> {
     let simple = steps.block == 0 && [m.dtype(x), m.dtype(steps.scale)] == [DType::Fp32; 2];
     if simple && matches!(to, DType::Uint8 | DType::Int8) {
         let (axis, zero_point) = (steps.axis, steps.zero.is_some());
@@ -104,7 +109,7 @@ fn dequantize(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lower
 }
 
 /// (x - zero point) * scale, FP32.
-fn dequantized(m: &mut Machine<'_>, x: Val, steps: &Steps) -> Result<Val, Fail> {
+pub(super) fn dequantized(m: &mut Machine<'_>, x: Val, steps: &Steps) -> Result<Val, Fail> {
     let known = matches!(m.dtype(x), DType::Uint8 | DType::Int8 | DType::Int32);
     if known && steps.block == 0 && m.dtype(steps.scale) == DType::Fp32 {
         let op = Quant::Dequantize { axis: steps.axis, zero_point: steps.zero.is_some() };
@@ -164,7 +169,12 @@ fn matmul(m: &mut Machine<'_>, _: &Node, inputs: &[Option<Val>]) -> Lowered {
 }
 
 /// The product of bytes less their zero points, INT32.
-fn integer(m: &mut Machine<'_>, a: Val, b: Val, zeros: [Option<Val>; 2]) -> Result<Val, Fail> {
+pub(super) fn integer(
+    m: &mut Machine<'_>,
+    a: Val,
+    b: Val,
+    zeros: [Option<Val>; 2],
+) -> Result<Val, Fail> {
     let [a_zero, b_zero] = zeros;
     let one = |m: &Machine<'_>, zero: Option<Val>| zero.is_none_or(|z| m.shape(z).elements() == 1);
     if m.rank(b) == 2 && (m.rank(a) == 2 || one(m, a_zero)) && m.rank(a) >= 2 {

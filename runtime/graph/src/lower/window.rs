@@ -160,8 +160,7 @@ fn transpose(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowere
 
 fn pool(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
     let x = operand(inputs, 0)?;
-    let kernel = sizes(node, "kernel_shape")?.ok_or_else(|| invalid("kernel_shape is missing"))?;
-    let window = window(m, node, x, &kernel)?;
+    let (kernel, window) = pooled(m, node, x)?;
     let wants_indices = node.outputs.get(1).is_some_and(Option::is_some);
     if node.int("storage_order", 0)? != 0 && wants_indices {
         return Err(Fail::Unsupported("indices in column-major order".into()));
@@ -174,6 +173,13 @@ fn pool(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
         _ => PoolKind::Lp { p: power(node)? },
     };
     m.emit_all(Op::Pool(Pooling { kind, kernel, window }), &[x])
+}
+
+/// How long windows are, and where they lie.
+pub(super) fn pooled(m: &Machine<'_>, node: &Node, x: Val) -> Result<(Vec<usize>, Window), Fail> {
+    let kernel = sizes(node, "kernel_shape")?.ok_or_else(|| invalid("kernel_shape is missing"))?;
+    let window = window(m, node, x, &kernel)?;
+    Ok((kernel, window))
 }
 
 fn power(node: &Node) -> Result<u32, Fail> {

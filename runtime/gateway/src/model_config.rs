@@ -1,0 +1,161 @@
+//! What Triton calls a model's configuration, made from what a version is. It is the same for every protocol.
+
+use std::collections::BTreeMap;
+
+use innkeeper_predict::Deployment;
+use innkeeper_tensor::{DType, TensorSpec};
+use serde::{Serialize, Serializer};
+
+/// What a model is shown as that says nothing else of itself: the protocol's `<project>_<format>`.
+pub(crate) const PLATFORM: &str = "wasm_component";
+/// Who runs every model here.
+pub(crate) const BACKEND: &str = "innkeeper";
+/// A model that takes batches takes them of any size that fits into a body.
+const BATCH_SIZE_MAX: i32 = i32::MAX;
+
+/// A model's configuration, field by field as `model_config.proto` of Triton names them.
+#[derive(Debug, Serialize)]
+pub(crate) struct ModelConfig<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) platform: &'a str,
+    pub(crate) backend: &'static str,
+    pub(crate) version_policy: VersionPolicy,
+    /// 0 when the model does not take batches along the first dimension; else that dimension is left out of `dims`.
+    pub(crate) max_batch_size: i32,
+    pub(crate) input: Vec<Input<'a>>,
+    pub(crate) output: Vec<Output<'a>>,
+    pub(crate) instance_group: Vec<InstanceGroup<'a>>,
+    pub(crate) default_model_filename: &'static str,
+    pub(crate) parameters: BTreeMap<&'a str, Parameter<'a>>,
+    pub(crate) model_transaction_policy: TransactionPolicy,
+}
+
+/// Every version is served.
+#[derive(Debug, Serialize)]
+pub(crate) struct VersionPolicy {
+    all: Nothing,
+}
+
+#[derive(Debug, Serialize)]
+struct Nothing {}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Input<'a> {
+    pub(crate) name: &'a str,
+    #[serde(serialize_with = "as_type")]
+    pub(crate) data_type: DType,
+    pub(crate) dims: Vec<i64>,
+    pub(crate) optional: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Output<'a> {
+    pub(crate) name: &'a str,
+    #[serde(serialize_with = "as_type")]
+    pub(crate) data_type: DType,
+    pub(crate) dims: Vec<i64>,
+    /// The asset with its labels, empty without one.
+    pub(crate) label_filename: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct InstanceGroup<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) kind: &'static str,
+    /// How many predictions may run at once.
+    pub(crate) count: i32,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Parameter<'a> {
+    pub(crate) string_value: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct TransactionPolicy {
+    /// Whether a request may have any number of answers.
+    pub(crate) decoupled: bool,
+}
+
+fn as_type<S: Serializer>(dtype: &DType, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(type_name(*dtype))
+}
+
+/// The name of a dtype in Triton's configurations.
+pub(crate) fn type_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "TYPE_BOOL",
+        DType::Uint8 => "TYPE_UINT8",
+        DType::Uint16 => "TYPE_UINT16",
+        DType::Uint32 => "TYPE_UINT32",
+        DType::Uint64 => "TYPE_UINT64",
+        DType::Int8 => "TYPE_INT8",
+        DType::Int16 => "TYPE_INT16",
+        DType::Int32 => "TYPE_INT32",
+        DType::Int64 => "TYPE_INT64",
+        DType::Fp16 => "TYPE_FP16",
+        DType::Bf16 => "TYPE_BF16",
+        DType::Fp32 => "TYPE_FP32",
+        DType::Fp64 => "TYPE_FP64",
+        DType::Bytes => "TYPE_STRING",
+    }
+}
+
+/// The value of one of a version's properties.
+pub(crate) fn property<'a>(deployment: &'a Deployment, key: &str) -> Option<&'a str> {
+    let properties = &deployment.signature.properties;
+    properties.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+}
+
+/// The configuration of one version, of which `requests_max` predictions may run at once.
+pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> {
+    let signature = &deployment.signature;
+    let takes_batches = signature.batch_axis == Some(0);
+    let properties = signature.properties.iter();
+    ModelConfig {
+        name: deployment.model.name.as_str(),
+        platform: property(deployment, "platform").unwrap_or(PLATFORM),
+        backend: BACKEND,
+        version_policy: VersionPolicy { all: Nothing {} },
+        max_batch_size: if takes_batches { BATCH_SIZE_MAX } else { 0 },
+        input: signature
+            .inputs
+            .iter()
+            .map(|spec| Input {
+                name: &spec.name,
+                data_type: spec.dtype,
+                dims: dims(spec, takes_batches),
+                optional: spec.optional,
+            })
+            .collect(),
+        output: signature
+            .outputs
+            .iter()
+            .map(|spec| Output {
+                name: &spec.name,
+                data_type: spec.dtype,
+                dims: dims(spec, takes_batches),
+                label_filename: labels(deployment, &spec.name).unwrap_or(""),
+            })
+            .collect(),
+        instance_group: vec![InstanceGroup {
+            name: deployment.model.name.as_str(),
+            kind: "KIND_CPU",
+            count: i32::try_from(requests_max).unwrap_or(i32::MAX),
+        }],
+        default_model_filename: "component.wasm",
+        parameters: properties
+            .map(|(key, value)| (key.as_str(), Parameter { string_value: value }))
+            .collect(),
+        model_transaction_policy: TransactionPolicy { decoupled: false },
+    }
+}
+
+/// The asset with the labels of an output's classes, if the model names one.
+pub(crate) fn labels<'a>(deployment: &'a Deployment, output: &str) -> Option<&'a str> {
+    property(deployment, &format!("labels:{output}"))
+}
+
+fn dims(spec: &TensorSpec, takes_batches: bool) -> Vec<i64> {
+    spec.wire_shape().into_iter().skip(usize::from(takes_batches)).collect()
+}
