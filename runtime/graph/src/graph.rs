@@ -11,7 +11,7 @@ use crate::derived::Derived;
 use crate::error::{Fail, GraphError};
 use crate::fuse;
 use crate::ir::{Program, ValueId};
-use crate::machine::{Engine, Info, Machine, Mode, Val};
+use crate::machine::{Engine, Info, Machine, Mode, Val, bytes_of};
 use crate::plan::Plan;
 use crate::{LoadLimits, fold, proto};
 
@@ -354,7 +354,10 @@ impl Graph {
             let value = Op::Full { dtype: *dtype, shape: shape.dims().to_vec(), value: 0.0 };
             Cpu::new().run_one(&value, &[], run).ok()
         };
-        if plan.peak_bytes > WARM_UP_BYTES_MAX || plan.cost > WARM_UP_COST_MAX {
+        // The plan does not count its inputs, which a caller has already, but here they are made.
+        let bytes =
+            trial.key.inputs.iter().map(bytes_of).fold(plan.peak_bytes, usize::saturating_add);
+        if bytes > WARM_UP_BYTES_MAX || plan.cost > WARM_UP_COST_MAX {
             return Ok(());
         }
         let Some(inputs) = trial.key.inputs.iter().map(zeros).collect::<Option<Vec<_>>>() else {
