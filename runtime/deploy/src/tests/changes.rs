@@ -38,8 +38,9 @@ async fn what_is_refused_changes_nothing() {
     let (_dir, host) = two().await;
     let deployer = &host.deployer;
     for (alias, version) in [("stable", "3"), ("2", "1")] {
-        let set = deployer.set_alias(&key(), &name(alias), &name(version), Compatibility::Required);
-        assert!(set.await.is_err(), "{alias}");
+        let (key, to) = (key(), (name(alias), name(version)));
+        let set = deployer.set_alias(&key, &to.0, &to.1, Compatibility::Required).await;
+        assert!(set.is_err(), "{alias}");
     }
     assert!(deployer.delete_alias(&key(), &name("canary")).await.is_err());
     assert!(deployer.delete_version(&key(), &name("3")).await.is_err());

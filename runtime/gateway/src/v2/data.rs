@@ -70,7 +70,7 @@ pub(crate) fn encode_nested(tensor: &Tensor, out: &mut Vec<u8>) -> Result<(), Ba
         return Ok(());
     };
     if tensor.shape().elements() == 0 {
-        let rows = outer.iter().take_while(|&&dim| dim > 0);
+        let mut rows = outer.iter().take_while(|&&dim| dim > 0);
         let rows = rows.try_fold(1usize, |rows, &dim| rows.checked_mul(dim));
         if rows.is_none_or(|rows| rows > EMPTY_ROWS_MAX) {
             return Err(Bad::new(format!("more than {EMPTY_ROWS_MAX} rows without elements")));
