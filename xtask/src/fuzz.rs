@@ -182,8 +182,8 @@ fn told(target: &str, error: &anyhow::Error) -> anyhow::Error {
 /// The numbers in libFuzzer's text: runs, edges that were reached, inputs that reach them.
 fn summary(text: &str) -> Result<String> {
     let last = |word: &str| {
-        let values = text.lines().filter_map(|line| line.split_once(word));
-        let value = values.last().and_then(|(_, rest)| rest.split_whitespace().next());
+        let value = text.lines().rev().find_map(|line| line.split_once(word));
+        let value = value.and_then(|(_, rest)| rest.split_whitespace().next());
         value.map(|value| value.split('/').next().unwrap_or(value).to_owned())
     };
     let runs = last("stat::number_of_executed_units:");

@@ -160,7 +160,8 @@ fn predictions(text: &mut String, series: &[Series]) {
 }
 
 fn failures(text: &mut String, series: &[Series]) {
-    let reasons: [(&str, fn(&Statistics) -> u64); 4] = [
+    type Value = fn(&Statistics) -> u64;
+    let reasons: [(&str, Value); 4] = [
         ("REJECTED", |s| s.failures.rejected),
         ("CANCELED", |s| s.failures.canceled),
         ("BACKEND", |s| s.failures.backend),

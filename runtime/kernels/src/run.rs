@@ -9,6 +9,9 @@ use crate::memory::{resized, zeroed};
 use crate::pool::{Chunk, guarded};
 use crate::{Memory, OpError, Pool};
 
+/// Called with the number of a piece and the piece.
+pub(crate) type Piece<'a, T> = dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync + 'a;
+
 /// What one call of an operation may use: the caller's thread always, and what else it was lent.
 ///
 /// A kernel splits long work into chunks by [`Run::parallel`], which looks between them whether the call must stop, and
@@ -135,7 +138,7 @@ impl<'a> Run<'a> {
         &self,
         out: &mut [T],
         piece: usize,
-        chunk: &(dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync),
+        chunk: &Piece<'_, T>,
     ) -> Result<(), OpError> {
         let pieces: Vec<_> =
             out.chunks_mut(piece.max(1)).map(|piece| Mutex::new(Some(piece))).collect();

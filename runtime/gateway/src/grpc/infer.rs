@@ -295,7 +295,7 @@ mod tests {
             outputs: outputs.iter().map(|output| described(output, true)).collect(),
             ..ModelInferResponse::default()
         };
-        let raw = outputs.iter().map(|each| each.tensor.as_bytes().to_vec().into()).collect();
+        let raw = outputs.iter().map(|each| each.tensor.as_bytes().to_vec()).collect();
         let wanted = ModelInferResponse { raw_output_contents: raw, ..head.clone() };
         let alone = assemble(&head, &outputs, Way::Alone);
         assert_eq!(whole(&alone), whole(&framed(&wanted)));

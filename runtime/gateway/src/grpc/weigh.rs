@@ -83,11 +83,11 @@ fn at_most(name: &str, count: usize, max: usize) -> Result<(), Bad> {
     if count <= max { Ok(()) } else { Err(Bad::new(format!("more than {max}")).at(name)) }
 }
 
-/// Goes over the fields of a message: their numbers, and the bytes of those that have a length.
-fn fields(
-    mut rest: &[u8],
-    visit: &mut dyn FnMut(u32, Option<&[u8]>) -> Result<(), Bad>,
-) -> Result<(), Bad> {
+/// Called with the number of a field, and its bytes if it has a length.
+type Visit<'a> = dyn FnMut(u32, Option<&[u8]>) -> Result<(), Bad> + 'a;
+
+/// Goes over the fields of a message.
+fn fields(mut rest: &[u8], visit: &mut Visit<'_>) -> Result<(), Bad> {
     while !rest.is_empty() {
         let (tag, wire) = decode_key(&mut rest).map_err(|_| broken())?;
         match wire {

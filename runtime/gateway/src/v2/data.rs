@@ -83,10 +83,10 @@ pub(crate) fn encode_nested(tensor: &Tensor, out: &mut Vec<u8>) -> Result<(), Ba
     let inner = String::from_utf8_lossy(&flat[1..flat.len() - 1]);
     let (mut count, mut copied) = (0, 0);
     let open = |out: &mut Vec<u8>, count: usize| {
-        out.extend(spans.iter().filter(|&&span| count % span == 0).map(|_| b'['));
+        out.extend(spans.iter().filter(|&&span| count.is_multiple_of(span)).map(|_| b'['));
     };
     let close = |out: &mut Vec<u8>, count: usize| {
-        out.extend(spans.iter().filter(|&&span| count % span == 0).map(|_| b']'));
+        out.extend(spans.iter().filter(|&&span| count.is_multiple_of(span)).map(|_| b']'));
     };
     open(out, 0);
     for (at, _) in outside_strings(&inner).filter(|(_, byte)| *byte == b',') {

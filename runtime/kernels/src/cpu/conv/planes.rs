@@ -119,7 +119,7 @@ impl Layout {
     /// A row with a stride of 2: its even and its odd columns at once.
     fn write_two(&self, before: usize, from: &[f32], out: &mut [f32]) {
         let (first, second) = out.split_at_mut(self.remainder);
-        let (even, odd) = if before % 2 == 0 { (first, second) } else { (second, first) };
+        let (even, odd) = if before.is_multiple_of(2) { (first, second) } else { (second, first) };
         let even = even.get_mut(before / 2..).unwrap_or_default();
         let odd = odd.get_mut(before.div_ceil(2)..).unwrap_or_default();
         let (pairs, last) = from.as_chunks::<2>();
