@@ -152,15 +152,6 @@ def test_a_stream_keeps_its_order(client):
     client.stop_stream()
 
 
-def test_a_deadline_is_kept(client):
-    inputs = [tensor("INPUT0", "FP32", np.zeros((1, 16), dtype=np.float32))]
-    error = raised(
-        InferenceServerException,
-        lambda: client.infer("add-one", inputs, headers=ACME, client_timeout=1e-6),
-    )
-    assert error.status() == "StatusCode.DEADLINE_EXCEEDED", error
-
-
 def test_shared_memory_is_refused(client):
     for call in [client.get_system_shared_memory_status, client.get_cuda_shared_memory_status]:
         error = raised(InferenceServerException, lambda: call(headers=ACME))

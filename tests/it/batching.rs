@@ -358,7 +358,10 @@ fn how_a_model_is_batched_is_checked_and_shown() {
     let tenant = tenant(&server, "tenant", "preferred = [4, 8]\nmax = 32\ndelay_us = 500");
     let batching = json!({ "preferred": [4, 8], "max": 32, "delay_us": 500, "priorities": 1 });
     let version = tenant.client.get("/api/v1/models/b/versions/1").expect_status(200).json();
-    assert_eq!((&version["batching"], &version["manifest"]["batching"]), (&batching, &batching));
+    assert_eq!(
+        (&version["facts"]["batching"], &version["manifest"]["batching"]),
+        (&batching, &batching)
+    );
     let document = tenant.client.get("/api/v1/models/b/versions/1/interface").expect_status(200);
     assert_eq!(document.json()["x-innkeeper"]["batching"], batching);
 

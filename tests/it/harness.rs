@@ -230,10 +230,15 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The text under `error`.
+    /// The text under `error`, or in OpenAI's form under `error.message`.
     #[track_caller]
     pub fn error(&self) -> String {
-        self.json()["error"].as_str().unwrap_or_else(|| panic!("{}", self.text())).to_owned()
+        let error = &self.json()["error"];
+        error
+            .as_str()
+            .or(error["message"].as_str())
+            .unwrap_or_else(|| panic!("{}", self.text()))
+            .to_owned()
     }
 
     /// The value of a header.

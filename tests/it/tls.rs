@@ -131,12 +131,15 @@ fn what_is_no_tls_of_today_is_refused() {
     let ours = authority();
     let files = Files::new(&ours, "[server]\nheader_read_ms = 500\n");
     let server = files.server();
-    // A hello for TLS 1.1 at most, with its ciphers: it is answered by an alert about the version.
+    // A hello for TLS 1.1 at most, with its ciphers: it is answered by a fatal alert, about the version or the ciphers.
     let hello = b"\x16\x03\x01\0\x2d\x01\0\0\x29\x03\x02abcdefghijklmnopqrstuvwxyz012345\0\0\x02\0\x2f\x01\0";
     let mut wire = Wire::connect(&server.url).unwrap();
     wire.send(hello);
     let said = wire.rest(SOON);
-    assert!(said.starts_with(&[0x15, 3]) && said.ends_with(&[2, 70]), "{said:?}");
+    assert!(
+        said.starts_with(&[0x15, 3]) && (said.ends_with(&[2, 70]) || said.ends_with(&[2, 40])),
+        "{said:?}"
+    );
     for bytes in [&b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n"[..], b"", b"\x16\x03\x01"] {
         let mut wire = Wire::connect(&server.url).unwrap();
         wire.send(bytes);

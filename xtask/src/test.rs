@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::run::{cargo, command, quietly, shown, target};
-use crate::{demo, fuzz, host, models, python, tools};
+use crate::{demo, host, models, python, tools};
 
 /// The plugins that are shipped.
 const PLUGINS: [&str; 5] = ["identity", "add-one", "digits", "mlp", "minilm"];
@@ -15,7 +15,7 @@ const CLIENTS: &str = "tests/clients";
 /// A step: its name, and what it does. It answers with the tests that it ran.
 type Action = (&'static str, fn() -> Result<Tests>);
 
-const STEPS: [Action; 12] = [
+const STEPS: [Action; 11] = [
     ("format", format),
     ("lints", lints),
     ("documentation", documentation),
@@ -27,7 +27,6 @@ const STEPS: [Action; 12] = [
     ("clients", clients),
     ("tests", tests),
     ("cuda", cuda),
-    ("fuzz", fuzzed),
 ];
 
 /// How many tests passed, failed and were left out.
@@ -170,12 +169,6 @@ fn cuda() -> Result<Tests> {
     test.env("INNKEEPER_REQUIRE_NVRTC", "1").env("LD_LIBRARY_PATH", library);
     let text = quietly("tests of the CUDA backend", &mut test)?;
     Ok(counted(&text))
-}
-
-/// Every fuzz target from the inputs that are kept. A target counts as a test.
-fn fuzzed() -> Result<Tests> {
-    let targets = fuzz::run(&fuzz::Wanted { target: None, seconds: fuzz::SECONDS, keep: false })?;
-    Ok(Tests { passed: targets, ..Tests::default() })
 }
 
 fn added(a: Tests, b: Tests) -> Tests {

@@ -67,14 +67,15 @@ impl App {
             reply.headers_mut().insert(X_INNKEEPER_VERSION, version);
         }
         entry.answered(reply.status());
+        // With some of the body unread the connection would end without a word, and the next request on it be lost; in
+        // HTTP/2 some clients would take the end of the stream for that of the answer.
+        let drained = body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
         if parts.version == Version::HTTP_2 {
             // Each request is a stream of its own there, and ends for itself.
             reply.headers_mut().remove(CONNECTION);
             return Ok(reply);
         }
-        // With some of the body unread the connection would end without a word, and the next request on it be lost.
-        let ends = reply.headers().contains_key(CONNECTION)
-            || !body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
+        let ends = reply.headers().contains_key(CONNECTION) || !drained;
         if ends || self.draining.load(Ordering::Relaxed) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -102,11 +103,26 @@ impl App {
         let at = Exchange { app: self, caller: &caller, parts };
         match route {
             Route::Infer(target) => v2::infer(at, target, body, entry).await,
+            // What a connection takes while it rests is as much as its largest handler does; these are not among them.
+            _ => Box::pin(self.other(at, route, body, entry)).await,
+        }
+    }
+
+    /// Everything but inference in the protocol's own form.
+    async fn other<'a>(
+        self: &'a Arc<Self>,
+        at: Exchange<'a>,
+        route: Route<'a>,
+        body: &mut Incoming,
+        entry: &mut Entry,
+    ) -> Result<Reply, Failure> {
+        let caller = at.caller;
+        match route {
             Route::Live { .. } | Route::Ready { .. } => Ok(self.health(&route)),
             Route::Server => Ok(v2::server(&self.config)),
             Route::Models { owner } => {
                 let owner = owner.unwrap_or(caller.tenant.as_str());
-                Ok(v2::models(&self.predictor, &caller, owner))
+                Ok(v2::models(&self.predictor, caller, owner))
             }
             Route::Model(target) => {
                 at.endpoint(target).and_then(|(e, slot)| v2::model(&e, slot.as_deref()))

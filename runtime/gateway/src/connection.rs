@@ -74,12 +74,12 @@ impl Connection {
         let Some(tls) = &self.tls else { return self.speak(stream, None).await };
         let mut phase = self.phase.clone();
         let stream = tokio::select! {
-            stream = tls.accept(stream, patience) => stream,
+            stream = Box::pin(tls.accept(stream, patience)) => stream,
             _ = phase.wait_for(|phase| *phase >= Phase::Finish) => return,
         };
         if let Some(stream) = stream {
             let http2 = chose_http2(&stream);
-            self.speak(stream, Some(http2)).await;
+            Box::pin(self.speak(stream, Some(http2))).await;
         }
     }
 
@@ -120,7 +120,8 @@ impl Connection {
         let linger = Arc::new(AtomicBool::new(false));
         let socket = Lingering::new(socket, began, Arc::clone(&linger));
         let ended = if http2 {
-            self.speak_http2(socket).await
+            // Boxed, so that the many connections that speak HTTP/1.1 are not as large as one that does not.
+            Box::pin(self.speak_http2(socket)).await
         } else {
             self.speak_http1(socket, linger).await
         };

@@ -22,6 +22,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use prost::Message;
+use tokio::time::Instant;
 
 pub(crate) use answer::Answer;
 use answer::{Framed, failure, framed, response, success};
@@ -36,7 +37,9 @@ use messages::inference::{
 pub(crate) use reflection::Reflection;
 
 use crate::app::App;
+use crate::body;
 use crate::error::Failure;
+use crate::gate::Caller;
 use crate::journal::{Entry, X_INNKEEPER_VERSION, X_REQUEST_ID};
 
 /// No message but one with tensors is larger.
@@ -80,21 +83,22 @@ async fn handle(
     entry: &mut Entry,
 ) -> Result<Response<Answer>, Failure> {
     let path = request.uri().path().to_owned();
+    let (parts, mut incoming) = request.into_parts();
     if let Some(open) = Open::named(&path) {
-        let (parts, incoming) = request.into_parts();
         return open.answer(&app, &parts, incoming).await;
     }
-    let (parts, incoming) = request.into_parts();
-    let caller = app.gate.admit(&parts.headers, &parts.uri).await?;
-    entry.tenant = Some(caller.tenant.clone());
-    if parts.method != Method::POST {
-        return Err(Failure::method("POST"));
-    }
+    let (caller, deadline) = match admitted(&app, &parts, entry).await {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            // Some clients would take the end of a stream that was not read for that of the answer.
+            body::drain(&mut incoming, &parts.headers, app.config.body_idle_ms).await;
+            return Err(refused);
+        }
+    };
     if app.reflection.serves(&path) {
         let request = Request::from_parts(parts, incoming);
         return Ok(app.reflection.answer(&app.phase, request).await);
     }
-    let deadline = deadline(frame::timeout(&parts.headers)?);
     let share = app.budget.of(&caller.tenant);
     let idle_ms = app.config.body_idle_ms;
     let messages = Messages::new(&parts.headers, incoming, idle_ms, share)?;
@@ -105,6 +109,20 @@ async fn handle(
         return Ok(response(stream::answers(Arc::new(call), messages)));
     }
     call.in_time(unary(&call, method, messages, entry)).await.map(success)
+}
+
+/// What is known of a call before its message is read: who makes it, and when it has waited long enough.
+async fn admitted(
+    app: &App,
+    parts: &Parts,
+    entry: &mut Entry,
+) -> Result<(Arc<Caller>, Option<Instant>), Failure> {
+    let caller = app.gate.admit(&parts.headers, &parts.uri).await?;
+    entry.tenant = Some(caller.tenant.clone());
+    if parts.method != Method::POST {
+        return Err(Failure::method("POST"));
+    }
+    Ok((caller, deadline(frame::timeout(&parts.headers)?)))
 }
 
 /// Calls of one message and one answer.

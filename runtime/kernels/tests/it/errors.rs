@@ -258,14 +258,14 @@ fn run_unchecked(op: &Op) -> OpError {
 /// An operation that a backend does by way of another must not hand it back and forth.
 #[test]
 fn the_number_of_operands_is_checked_at_the_run() {
-    use innkeeper_kernels::{Aggregate, Post, TreeNode, Trees, TreesSpec};
+    use innkeeper_kernels::{Aggregate, Post, TreeNode, TreeWeight, Trees, TreesSpec};
     use innkeeper_kernels::{
         Backend, Cpu, Grad, Loss, LossOf, Optim, Quant, Reduction, Run, Slope,
     };
     let loss = Loss { of: LossOf::MeanSquaredError, reduction: Reduction::Mean, gradient: true };
     let spec = TreesSpec {
         nodes: vec![TreeNode { tree: 0, node: 0, branch: None }],
-        weights: vec![],
+        weights: vec![TreeWeight { tree: 0, node: 0, target: 0, weight: 1.0 }],
         targets: 1,
         aggregate: Aggregate::Sum,
         post: Post::None,
