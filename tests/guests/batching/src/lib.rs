@@ -31,7 +31,9 @@ impl Model for Batching {
         self.calls.set(self.calls.get() + 1);
         let x = inputs.tensor("X")?;
         let (shape, mut values) = (x.shape(), x.to_vec::<i64>()?);
-        let [mut rows, columns] = shape[..] else { return Err(Error::internal("X has two dimensions")) };
+        let [mut rows, columns] = shape[..] else {
+            return Err(Error::internal("X has two dimensions"));
+        };
         match values.iter().copied().find(|&value| value < 0) {
             Some(-1) => panic!("the guest was told to panic"),
             Some(-2) => return Err(Error::invalid_argument("X said invalid-argument")),

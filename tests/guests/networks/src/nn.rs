@@ -24,8 +24,9 @@ pub(crate) fn run(model: &Networks, mode: &str, x: &Tensor) -> Option<Result<Out
         _ => return None,
     };
     Some(match loaded.and_then(|graph| compute(&graph, mode, x)) {
-        Ok((shape, bytes)) => Tensor::from_bytes(DType::Fp32, &shape, &bytes)
-            .map(|y| Outputs::new().with("Y", y)),
+        Ok((shape, bytes)) => {
+            Tensor::from_bytes(DType::Fp32, &shape, &bytes).map(|y| Outputs::new().with("Y", y))
+        }
         Err(error) => said(&[format!("{:?}", error.code()), error.data()]),
     })
 }
