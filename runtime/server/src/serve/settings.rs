@@ -43,7 +43,7 @@ macro_rules! section {
 section! {
     /// Where the server listens and keeps its data, and how long it waits for callers.
     pub struct ServerSettings {
-        /// The address for REST and gRPC over HTTP/1.1 and HTTP/2; port 0 takes a free one. Give [tls] files, or put a
+        /// The address for REST and gRPC over HTTP/1.1 and HTTP/2; port 0 takes a free one. Give `[tls]` files, or put a
         /// proxy in front, for any address that others can reach.
         http: String = "127.0.0.1:8000".into();
         /// One more address, for gRPC alone, such as "127.0.0.1:8001"; none when empty.
@@ -118,7 +118,7 @@ section! {
 section! {
     /// Pages of other sites that may call from a browser (CORS).
     pub struct CorsSettings {
-        /// Their sites, such as ["https://app.example"]; "*" is any. By default none may.
+        /// Their sites, such as `["https://app.example"]`; `"*"` is any. By default none may.
         origins: Vec<String> = Vec::new();
         /// Whether they may let the browser add what it keeps for this server. Keys and tokens need nothing of it.
         credentials: bool = false;
