@@ -64,7 +64,10 @@ fn rest_is_the_same_over_http2() {
     std::fs::write(&file, vec![b' '; 70 << 20]).unwrap();
     let large = format!("@{}", file.display());
     let (_, status, body) = ask("/v2/models/m/infer", &["--data-binary", &large]);
-    assert!(status == 413 && body.contains("body_bytes_max"), "{status} {body}");
+    // curl 7 drops an answer that comes before its body has gone, though RFC 9113 (8.1) says that it must not.
+    let dropped = status == 0 && body.contains("(92)");
+    assert!(dropped || (status == 413 && body.contains("body_bytes_max")), "{status} {body}");
+    assert_eq!(ask("/v2", &[]).1, 200, "and nothing else suffers");
     // The port for gRPC has nothing else, in either version.
     for version in ["--http2-prior-knowledge", "--http1.1"] {
         let (_, status, body) = curl(&[version, "-H", &key, &format!("http://{}/v2", server.grpc)]);

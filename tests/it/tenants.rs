@@ -65,8 +65,15 @@ const MORE: [(&str, &str, Option<&str>); 3] = [
 const UPLOAD: &str = "/api/v1/uploads/0123456789abcdef0123456789abcdef";
 const BLOB: &str =
     "/api/v1/blobs/sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const NOWHERE: [&str; 7] =
-    ["/", "/v1", "/api/v1/secrets", "/v2/health", "/metrics", "/t/acme", "/v2/models/m/explode"];
+const NOWHERE: [&str; 7] = [
+    "/",
+    "/v1",
+    "/api/v1/secrets",
+    "/v2/health",
+    "/metrics/all",
+    "/t/acme",
+    "/v2/models/m/explode",
+];
 
 fn routes() -> impl Iterator<Item = (&'static str, &'static str, Option<&'static str>)> {
     ROUTES.into_iter().chain(MORE)
