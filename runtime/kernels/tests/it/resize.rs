@@ -15,8 +15,9 @@ fn place(op: &Resize, dim: usize, i: usize, l: usize) -> f64 {
     match &op.coordinates {
         Coordinates::HalfPixel => (i + 0.5) / s - 0.5,
         Coordinates::HalfPixelSymmetric => {
+            // Added in the kernel's order: the middle lies on a whole number, where one rounding decides the nearest.
             let adjustment = rf / (s * lf);
-            lf / 2.0 * (1.0 - adjustment) + (i + 0.5) / s - 0.5
+            ((i + 0.5) / s - 0.5) + lf / 2.0 * (1.0 - adjustment)
         }
         Coordinates::PytorchHalfPixel => {
             if r > 1 {
