@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::run::{cargo, command, quietly, root, target};
 use crate::tools;
 
-/// How long a target runs where nothing is said: as long as in CI.
+/// How long a target runs where nothing is said.
 pub(crate) const SECONDS: u64 = 60;
 
 const WORKSPACE: &str = "fuzz";
