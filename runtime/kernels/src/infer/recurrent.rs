@@ -87,7 +87,7 @@ pub(crate) fn recurrent(
     inputs: &[Operand<'_>],
 ) -> Result<Vec<(DType, Shape)>, OpError> {
     let Sizes { steps, batch, width, .. } = sizes(op, inputs)?;
-    let of = |dims: &[usize]| Ok((DType::Fp32, result_shape(op.name(), dims)?));
+    let of = |dims: &[usize]| Ok::<_, OpError>((DType::Fp32, result_shape(op.name(), dims)?));
     let mut results = vec![of(&[steps, batch, width])?, of(&[batch, width])?];
     if op.cell == Cell::Lstm {
         results.push(of(&[batch, width])?);
