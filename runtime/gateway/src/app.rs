@@ -69,13 +69,13 @@ impl App {
         entry.answered(reply.status());
         // With some of the body unread the connection would end without a word, and the next request on it be lost; in
         // HTTP/2 some clients would take the end of the stream for that of the answer.
-        let drained = body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
+        let ends = reply.headers().contains_key(CONNECTION)
+            || !body::drain(&mut body, &parts.headers, self.config.body_idle_ms).await;
         if parts.version == Version::HTTP_2 {
             // Each request is a stream of its own there, and ends for itself.
             reply.headers_mut().remove(CONNECTION);
             return Ok(reply);
         }
-        let ends = reply.headers().contains_key(CONNECTION) || !drained;
         if ends || self.draining.load(Ordering::Relaxed) {
             reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

@@ -17,7 +17,7 @@ mod weigh;
 
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -90,8 +90,11 @@ async fn handle(
     let (caller, deadline) = match admitted(&app, &parts, entry).await {
         Ok(admitted) => admitted,
         Err(refused) => {
-            // Some clients would take the end of a stream that was not read for that of the answer.
-            body::drain(&mut incoming, &parts.headers, app.config.body_idle_ms).await;
+            // Some clients would take the end of a stream that was not read for that of the answer. A stream of messages,
+            // whose length nobody knows, would keep the refusal waiting.
+            if incoming.size_hint().exact().is_some() {
+                body::drain(&mut incoming, &parts.headers, app.config.body_idle_ms).await;
+            }
             return Err(refused);
         }
     };
