@@ -216,11 +216,7 @@ impl Trainer {
     ///
     /// # Errors
     /// As [`step`](Self::step).
-    pub async fn evaluate(
-        &mut self,
-        turn: Turn,
-        batch: Vec<Named>,
-    ) -> Result<Metrics, GuestError> {
+    pub async fn evaluate(&mut self, turn: Turn, batch: Vec<Named>) -> Result<Metrics, GuestError> {
         let batch = self.store.data_mut().push_inputs(batch)?;
         self.begin_turn(turn);
         call!(self, call_evaluate(&batch)).map(metrics_from_wit)

@@ -48,7 +48,10 @@ fn exported(
         return Err(Error::new(item.self_ty.span(), wanted));
     }
     if !item.generics.params.is_empty() {
-        return Err(Error::new(item.generics.span(), format!("a {what} that is exported has no parameters")));
+        return Err(Error::new(
+            item.generics.span(),
+            format!("a {what} that is exported has no parameters"),
+        ));
     }
     Ok(*item.self_ty)
 }

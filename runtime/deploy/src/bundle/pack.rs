@@ -133,6 +133,7 @@ fn describe(
         device: plugin.device,
         limits: plugin.limits.clone(),
         batching: plugin.batching.clone(),
+        lineage: None,
     })
 }
 
