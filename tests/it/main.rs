@@ -25,6 +25,7 @@ mod connections;
 mod durability;
 mod hostile;
 mod http2;
+mod jobs;
 mod limits;
 mod networks;
 mod operations;

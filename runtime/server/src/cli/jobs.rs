@@ -230,8 +230,9 @@ fn watch(client: &Client, id: &str) -> Result<()> {
     }
     bar.finish_and_clear();
     let job: Value = client.get(&path(id))?;
-    if shown_epochs == 0 {
-        epochs(&job["progress"]["history"]);
+    match shown_epochs {
+        0 => epochs(&job["progress"]["history"]),
+        _ => curves(&job["progress"]["history"]),
     }
     ended(&job)
 }
@@ -286,6 +287,11 @@ fn epochs(history: &Value) {
         output::line(&format!("... {skipped} epochs before"));
     }
     history[skipped..].iter().for_each(|one| output::line(&epoch(one)));
+    curves(&Value::from(history.clone()));
+}
+
+fn curves(history: &Value) {
+    let Some(history) = history.as_array() else { return };
     let mut curves: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for one in history {
         for name in ["loss", "val_loss"] {
