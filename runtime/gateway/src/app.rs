@@ -172,6 +172,13 @@ impl App {
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }
+            Route::Files => v1::files::list(at).await,
+            Route::ShowFile { file } => v1::files::show(at, file).await,
+            Route::FileContent { file } => v1::files::content(at, file).await,
+            Route::FineTunings => v1::fine_tuning::list(at).await,
+            Route::ShowFineTuning { job } => v1::fine_tuning::show(at, job).await,
+            Route::FineTuningEvents { job } => v1::fine_tuning::events(at, job).await,
+            Route::FineTuningCheckpoints { job } => v1::fine_tuning::checkpoints(at, job).await,
             _ => manage::handle(at, route, body, entry).await,
         }
     }

@@ -98,6 +98,17 @@ pub(crate) enum Route<'a> {
     TellJob { job: &'a str, act: Act },
     JobEvents { job: &'a str },
     Hyperparameters { model: &'a str, slot: &'a str },
+    Files,
+    CreateFile,
+    ShowFile { file: &'a str },
+    FileContent { file: &'a str },
+    DeleteFile { file: &'a str },
+    FineTunings,
+    CreateFineTuning,
+    ShowFineTuning { job: &'a str },
+    TellFineTuning { job: &'a str, act: Act },
+    FineTuningEvents { job: &'a str },
+    FineTuningCheckpoints { job: &'a str },
 }
 
 impl Route<'_> {
@@ -209,6 +220,8 @@ fn version_one<'a>(
     const GET: Method = Method::GET;
     let (model, slot, rest) = match rest {
         ["embeddings"] => return pick(method, [(Method::POST, Route::Embeddings { owner })]),
+        ["files", rest @ ..] if owner.is_none() => return files(method, rest),
+        ["fine_tuning", "jobs", rest @ ..] if owner.is_none() => return fine_tuning(method, rest),
         ["models"] => return pick(method, [(GET, Route::V1Models { owner })]),
         ["models", model, "versions" | "labels", slot, rest @ ..] => (*model, Some(*slot), rest),
         ["models", model, rest @ ..] => (*model, None, rest),
@@ -231,6 +244,35 @@ fn version_one<'a>(
         (None, ["metadata"]) => {
             pick(method, [(GET, Route::V1Metadata(Target { owner, model, slot }))])
         }
+        _ => Err(Failure::no_route()),
+    }
+}
+
+/// OpenAI's files.
+fn files<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
+    match rest {
+        [] => pick(method, [(Method::GET, Route::Files), (Method::POST, Route::CreateFile)]),
+        [file] => pick(
+            method,
+            [(Method::GET, Route::ShowFile { file }), (Method::DELETE, Route::DeleteFile { file })],
+        ),
+        [file, "content"] => pick(method, [(Method::GET, Route::FileContent { file })]),
+        _ => Err(Failure::no_route()),
+    }
+}
+
+/// OpenAI's view of jobs.
+fn fine_tuning<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
+    const GET: Method = Method::GET;
+    let tell = |job, act| pick(method, [(Method::POST, Route::TellFineTuning { job, act })]);
+    match *rest {
+        [] => pick(method, [(GET, Route::FineTunings), (Method::POST, Route::CreateFineTuning)]),
+        [job] => pick(method, [(GET, Route::ShowFineTuning { job })]),
+        [job, "events"] => pick(method, [(GET, Route::FineTuningEvents { job })]),
+        [job, "checkpoints"] => pick(method, [(GET, Route::FineTuningCheckpoints { job })]),
+        [job, "cancel"] => tell(job, Act::Cancel),
+        [job, "pause"] => tell(job, Act::Pause),
+        [job, "resume"] => tell(job, Act::Resume),
         _ => Err(Failure::no_route()),
     }
 }

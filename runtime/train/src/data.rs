@@ -43,6 +43,9 @@ pub struct DatasetOptions {
     /// The dtypes of columns whose own is not the wanted one.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// What the file was called where it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filename: Option<String>,
 }
 
 fn yes() -> bool {
@@ -121,6 +124,11 @@ impl Received {
     pub(crate) fn new(dir: &Path, bytes_max: u64) -> Result<Received, TrainError> {
         let file = scratch(dir)?;
         Ok(Received { file, hash: Sha256::new(), bytes: 0, bytes_max })
+    }
+
+    /// Sixteen digits of what it hashes to so far.
+    pub fn short_digest(&self) -> String {
+        hex::encode(&self.hash.clone().finalize()[..8])
     }
 
     /// Takes the next bytes.

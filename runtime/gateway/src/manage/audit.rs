@@ -47,9 +47,17 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
         Route::CreateDataset { dataset } => own("dataset.create", plain(dataset)),
         Route::DeleteDataset { dataset } => own("dataset.delete", plain(dataset)),
         Route::SubmitJob => own("job.submit", String::new()),
-        Route::TellJob { job, act: Act::Pause } => own("job.pause", plain(job)),
-        Route::TellJob { job, act: Act::Resume } => own("job.resume", plain(job)),
-        Route::TellJob { job, act: Act::Cancel } => own("job.cancel", plain(job)),
+        Route::CreateFile => own("dataset.create", String::new()),
+        Route::DeleteFile { file } => own("dataset.delete", plain(file)),
+        Route::CreateFineTuning => own("job.submit", String::new()),
+        Route::TellJob { job, act } | Route::TellFineTuning { job, act } => {
+            let act = match act {
+                Act::Pause => "job.pause",
+                Act::Resume => "job.resume",
+                Act::Cancel => "job.cancel",
+            };
+            own(act, plain(job))
+        }
         _ => None,
     }
 }

@@ -98,6 +98,7 @@ fn options(at: Exchange<'_>) -> Result<DatasetOptions, Failure> {
         header: query.one("header")?.unwrap_or(true),
         delimiter: query.one("delimiter")?.unwrap_or(','),
         columns: Default::default(),
+        filename: None,
     };
     for column in query.all("column") {
         let (name, dtype) = column.rsplit_once(':').ok_or_else(|| {

@@ -24,6 +24,7 @@ use crate::journal::Entry;
 use crate::query;
 use crate::reply::Reply;
 use crate::route::Route;
+use crate::v1;
 
 pub(crate) use jobs::Act;
 pub(crate) use traffic::differences;
@@ -97,6 +98,11 @@ async fn dispatch(
         Route::ShowJob { job } => jobs::show(at, job).await,
         Route::TellJob { job, act } => jobs::tell(at, job, act).await,
         Route::JobEvents { job } => jobs::events(at, job).await,
+        // What OpenAI's paths change is audited as the same changes here.
+        Route::CreateFile => v1::files::create(at, body).await,
+        Route::DeleteFile { file } => v1::files::delete(at, file).await,
+        Route::CreateFineTuning => v1::fine_tuning::create(at, body).await,
+        Route::TellFineTuning { job, act } => v1::fine_tuning::tell(at, job, act).await,
         Route::Hyperparameters { model, slot } => jobs::hyperparameters(at, model, slot).await,
         // The others are answered before this is asked.
         _ => Err(Failure::no_route()),
@@ -119,7 +125,7 @@ fn no_query(at: Exchange<'_>) -> Result<(), Failure> {
 }
 
 /// A JSON body.
-async fn json_body<T: DeserializeOwned>(
+pub(crate) async fn json_body<T: DeserializeOwned>(
     at: Exchange<'_>,
     body: &mut Incoming,
 ) -> Result<T, Failure> {
