@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::harness::root;
+use crate::harness::{Server, guest, root};
 use crate::protocol::world;
 
 /// The Python of an environment with the libraries in it, made with pip where it is missing.
@@ -41,13 +41,18 @@ fn run(script: &str) {
 /// The same, of which the script can tell what it is to speak to.
 fn run_at(script: &str, at: &str) {
     let world = world();
+    run_on(&world.server, [&world.acme.key, &world.friend.key], script, at);
+}
+
+/// The same, on a server of its own, with these keys of acme's and friend's.
+fn run_on(server: &Server, [acme, friend]: [&str; 2], script: &str, at: &str) {
     let output = Command::new(python())
         .env("AT", at)
-        .env("INNKEEPER_GRPC", &world.server.grpc)
+        .env("INNKEEPER_GRPC", &server.grpc)
         .arg(root().join("tests/clients").join(script))
-        .env("INNKEEPER_URL", &world.server.url)
-        .env("ACME_KEY", &world.acme.key)
-        .env("FRIEND_KEY", &world.friend.key)
+        .env("INNKEEPER_URL", &server.url)
+        .env("ACME_KEY", acme)
+        .env("FRIEND_KEY", friend)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
@@ -89,4 +94,12 @@ fn grpc_calls_that_no_library_makes_are_answered() {
 #[test]
 fn the_kserve_client_works() {
     run("kserve_rest.py");
+}
+
+#[test]
+fn the_openai_sdk_trains_a_model() {
+    let server = Server::start();
+    let [acme, friend] = ["acme", "friend"].map(|name| server.tenant(name));
+    acme.publish("mlp", "1", &guest("plugins/mlp").bundle).expect_status(201);
+    run_on(&server, [&acme.key, &friend.key], "openai_fine_tuning.py", "");
 }

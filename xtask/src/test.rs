@@ -8,7 +8,7 @@ use crate::run::{cargo, command, quietly, shown, target};
 use crate::{demo, host, models, python, tools};
 
 /// The plugins that are shipped.
-const PLUGINS: [&str; 5] = ["identity", "add-one", "digits", "mlp", "minilm"];
+const PLUGINS: [&str; 7] = ["identity", "add-one", "digits", "mlp", "linear", "tiny-gpt", "minilm"];
 /// The tests with other people's clients.
 const CLIENTS: &str = "tests/clients";
 

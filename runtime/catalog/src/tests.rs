@@ -3,6 +3,8 @@
 mod audit;
 mod blobs;
 mod crash;
+mod datasets;
+mod jobs;
 mod keys;
 mod meters;
 mod models;

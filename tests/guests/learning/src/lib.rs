@@ -79,7 +79,7 @@ impl Trainer for Learning {
             }
         }
         if self.how == "log" {
-            log::info(&format!("step {}", position.step));
+            log::info!("step {}", position.step);
         }
         Ok(Metrics::new().with("loss", self.sum / self.rows as f64))
     }
