@@ -50,6 +50,8 @@ pub(super) fn bare(
         device: Device::Auto,
         limits: LimitOverrides::default(),
         batching: None,
+        cache: None,
+        sequences: None,
     };
     let manifest_bytes: Bytes = manifest.to_text().into();
     // Names, numbers and sizes are held to what a manifest that was sent is held to.
