@@ -53,11 +53,12 @@ mod tensor;
 #[cfg(not(target_family = "wasm"))]
 pub mod test;
 pub mod train;
+pub mod trainer;
 
 pub use assets::{AssetInfo, Assets, Weights};
 pub use error::{Error, Result};
 pub use graph::Graph;
-pub use innkeeper_sdk_macros::model;
+pub use innkeeper_sdk_macros::{model, trainer};
 pub use innkeeper_tensor::{DType, Element, bf16, f16};
 pub use model::Model;
 pub use named::{Inputs, Outputs};

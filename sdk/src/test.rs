@@ -153,6 +153,11 @@ impl Request {
     }
 }
 
+/// Assets of these names and bytes, as a trainer's [`Task`](crate::trainer::Task) has them.
+pub fn assets<N: Into<String>>(assets: impl IntoIterator<Item = (N, Vec<u8>)>) -> Assets {
+    Assets(host::Assets::new(assets.into_iter().map(|(name, bytes)| (name.into(), bytes))))
+}
+
 fn named<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Vec<Named> {
     tensors.map(|(name, tensor)| Named { name: name.into(), tensor: tensor.0.0.clone() }).collect()
 }

@@ -1,45 +1,42 @@
-//! A network with 1000 inputs and 10 classes, trained in Keras and converted by `convert.py`:
-//! 1000 -> 64 relu -> 64 relu -> 10 softmax.
+//! Networks of dense layers. The one that comes along was trained in Keras and converted by `convert.py`: 1000 -> 64 relu
+//! -> 64 relu -> 10 softmax; `training` makes others.
 
-use innkeeper_sdk::{Assets, DType, Inputs, Model, Outputs, Result, Signature, Tensor};
+mod network;
+mod training;
 
-/// The layers in order, each a weight `[out, in]` and a bias `[out]`.
+use innkeeper_sdk::{Assets, DType, Inputs, Model, Outputs, Result, Signature};
+
+use network::{LABELS, Network};
+
 pub struct Mlp {
-    layers: [(Tensor, Tensor); 3],
+    network: Network,
+    has_labels: bool,
 }
 
 #[innkeeper_sdk::model]
 impl Model for Mlp {
     fn load(assets: &Assets) -> Result<Self> {
-        let weights = assets.weights("weights.safetensors");
-        let layer = |name: &str| -> Result<(Tensor, Tensor)> {
-            Ok((
-                weights.tensor(&format!("{name}.weight"))?,
-                weights.tensor(&format!("{name}.bias"))?,
-            ))
-        };
-        Ok(Mlp { layers: [layer("dense1")?, layer("dense2")?, layer("dense3")?] })
+        let has_labels = assets.list().iter().any(|asset| asset.name == LABELS);
+        Ok(Mlp { network: Network::open(assets)?, has_labels })
     }
 
     fn signature(&self) -> Signature {
-        Signature::new()
-            .input("INPUT0", DType::Fp32, &[-1, 1000])
-            .output("OUTPUT0", DType::Fp32, &[-1, 10])
-            .batch_axis(0)
+        let signature = Signature::new()
+            .input("INPUT0", DType::Fp32, &[-1, self.network.inputs() as i64])
+            .output("OUTPUT0", DType::Fp32, &[-1, self.network.outputs() as i64])
+            .batch_axis(0);
+        if self.has_labels { signature.property("labels:OUTPUT0", LABELS) } else { signature }
     }
 
     fn predict(&self, inputs: Inputs) -> Result<Outputs> {
-        let [first, second, last] = &self.layers;
-        let x = inputs.tensor("INPUT0")?;
-        let x = x.linear(&first.0, Some(&first.1))?.relu()?;
-        let x = x.linear(&second.0, Some(&second.1))?.relu()?;
-        let x = x.linear(&last.0, Some(&last.1))?.softmax(-1)?;
-        Ok(Outputs::new().with("OUTPUT0", x))
+        let answer = self.network.forward(inputs.tensor("INPUT0")?)?;
+        Ok(Outputs::new().with("OUTPUT0", answer))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use innkeeper_sdk::Tensor;
     use innkeeper_sdk::test::Harness;
 
     use super::*;

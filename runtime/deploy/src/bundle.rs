@@ -14,7 +14,7 @@ mod ustar;
 
 pub use device::{Device, DeviceError};
 pub use error::BundleError;
-pub use manifest::{AssetRef, BlobRef, FORMAT, Manifest};
+pub use manifest::{AssetRef, BlobRef, FORMAT, Lineage, Manifest};
 pub use pack::{PackError, Packed, pack, pack_to_vec};
 pub use plugin::{PluginAsset, PluginToml};
 
@@ -84,6 +84,31 @@ impl Bundle {
         limits: &BundleLimits,
     ) -> Result<Bundle, BundleError> {
         read::bare(name, component, assets, limits)
+    }
+
+    /// A bundle of a manifest that names these parts. Its component and assets are described anew; assets are put in the
+    /// order of their names, and of two with one name the later stays.
+    ///
+    /// # Errors
+    /// What [`Manifest::parse`] says of the manifest that comes out.
+    pub fn of(
+        mut manifest: Manifest,
+        component: Bytes,
+        assets: Vec<(String, Bytes)>,
+    ) -> Result<Bundle, BundleError> {
+        let assets: std::collections::BTreeMap<String, Bytes> = assets.into_iter().collect();
+        manifest.component =
+            BlobRef { digest: Digest::of(&component), size: component.len() as u64 };
+        let describe = |(name, bytes): (&String, &Bytes)| AssetRef {
+            name: name.clone(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+        };
+        manifest.assets = assets.iter().map(describe).collect();
+        let manifest_bytes = Bytes::from(manifest.to_text());
+        let manifest = Manifest::parse(&manifest_bytes)?;
+        let assets = assets.into_values().map(Some).collect();
+        Ok(Bundle { manifest, manifest_bytes, component, assets })
     }
 
     /// What identifies this bundle: the digest of its manifest.

@@ -1,5 +1,9 @@
 //! Weights: a safetensors file as named tensors over its own bytes.
 
+mod write;
+
+pub use write::{WriteError, to_bytes};
+
 use std::collections::BTreeMap;
 
 use innkeeper_tensor::{Buffer, DType, Shape, ShapeError, Tensor, TensorError};
@@ -59,6 +63,17 @@ pub enum SafetensorsError {
         /// What is wrong.
         source: TensorError,
     },
+}
+
+/// What a file says of itself: the strings of its header's `__metadata__`.
+///
+/// # Errors
+/// See [`SafetensorsError`].
+pub fn metadata(file: &Buffer) -> Result<BTreeMap<String, String>, SafetensorsError> {
+    check_header(file.as_bytes())?;
+    let (_, metadata) = SafeTensors::read_metadata(file.as_bytes())
+        .map_err(|error| SafetensorsError::Malformed(error.to_string()))?;
+    Ok(metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect())
 }
 
 /// The tensors of a file, by name, as constants. They are views of `file`, so they cost no memory of their own; only where its data

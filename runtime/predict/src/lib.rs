@@ -20,6 +20,7 @@ mod sequences;
 mod stats;
 mod tenant;
 mod traffic;
+mod training;
 
 pub use admission::InFlight;
 pub use batch::{Batching, BatchingError, Pad};

@@ -23,3 +23,17 @@ wasmtime::component::bindgen!({
         "innkeeper:model/types.error" => crate::host::HostError,
     },
 });
+
+/// What a component exports beside its model when it can be trained.
+pub mod trainable {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "trainable",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "innkeeper:model/types": crate::bindings::innkeeper::model::types,
+            "innkeeper:model/tensors": crate::bindings::innkeeper::model::tensors,
+        },
+    });
+}

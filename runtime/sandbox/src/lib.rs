@@ -19,6 +19,7 @@ mod network;
 mod program;
 mod runner;
 mod seal;
+mod trainer;
 
 mod artefact;
 mod bindings;
@@ -35,3 +36,7 @@ pub use instance::{Call, Instance};
 pub use network::{Network, NetworkError};
 pub use program::{InstanceLimits, OpenError, Program, Setup};
 pub use seal::Seal;
+pub use trainer::{
+    Column, Feed, Hyperparameter, Made, Metrics, Plan, Position, Setting, SettingKind, Statistics,
+    Task, Trainer, Turn,
+};

@@ -8,13 +8,19 @@ use wasmtime::Store;
 
 use crate::assets::Assets;
 use crate::bindings::PluginPre;
+use crate::bindings::trainable::exports::innkeeper::model::trainer::GuestIndices as TrainerIndices;
 use crate::host::{LogSink, State};
-use crate::{ByteBudget, Cancel, Engine, GuestError, Instance, Seal, artefact};
+use crate::{ByteBudget, Cancel, Engine, GuestError, Instance, Seal, Trainer, artefact};
+
+/// The export of a trainer; wasmtime finds it under any patch version.
+const TRAINER: &str = "innkeeper:model/trainer@0.1.0";
 
 /// A component that is ready to be instantiated. It holds machine code and no state.
 pub struct Program {
     engine: Engine,
     pre: PluginPre<State>,
+    /// Where its trainer is, when it has one.
+    trainer: Option<TrainerIndices>,
     long_operations: Arc<AtomicBool>,
 }
 
@@ -82,9 +88,15 @@ impl Program {
                 .map_err(|_| OpenError::Seal)?;
         let world = |error: wasmtime::Error| OpenError::World(format!("{error:#}"));
         let pre = inner.linker.instantiate_pre(&component).map_err(world)?;
+        // A trainer that does not fit the contract is refused with the model, not at the first job.
+        let trainer = match component.get_export_index(None, TRAINER) {
+            Some(_) => Some(TrainerIndices::new(&pre).map_err(world)?),
+            None => None,
+        };
         Ok(Program {
             engine: engine.clone(),
             pre: PluginPre::new(pre).map_err(world)?,
+            trainer,
             long_operations: Arc::default(),
         })
     }
@@ -100,11 +112,43 @@ impl Program {
         self.long_operations.load(Ordering::Relaxed)
     }
 
+    /// Whether it can be trained.
+    pub fn has_trainer(&self) -> bool {
+        self.trainer.is_some()
+    }
+
     /// A fresh instance that has run the guest's `load`.
     ///
     /// # Errors
     /// Whatever `load` did, or [`GuestError::Busy`] when there is no room.
     pub async fn instantiate(&self, setup: Setup) -> Result<Instance, GuestError> {
+        let mut store = self.store(setup);
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(plugin) => Instance::load(store, plugin).await,
+            Err(error) => Err(store.data().explain(&error)),
+        }
+    }
+
+    /// A fresh instance that will learn. The model's `load` is not run.
+    ///
+    /// # Errors
+    /// [`GuestError::Failed`] where there is no trainer, [`GuestError::Busy`] when there is no room.
+    pub async fn trainer(&self, setup: Setup) -> Result<Trainer, GuestError> {
+        let Some(indices) = &self.trainer else {
+            return Err(GuestError::Failed(
+                "it exports no trainer; add one with #[innkeeper_sdk::trainer]".into(),
+            ));
+        };
+        let mut store = self.store(setup);
+        let instance = self.pre.instance_pre().instantiate_async(&mut store).await;
+        let guest = instance.and_then(|instance| indices.load(&mut store, &instance));
+        match guest {
+            Ok(guest) => Ok(Trainer::new(store, guest)),
+            Err(error) => Err(store.data().explain(&error)),
+        }
+    }
+
+    fn store(&self, setup: Setup) -> Store<State> {
         let engine = &self.engine.0;
         let (hostcall_bytes, handles) = (setup.limits.hostcall_bytes_max, setup.limits.handles_max);
         let state = State::new(
@@ -121,9 +165,6 @@ impl Program {
         store.set_max_component_handles(usize::try_from(handles).unwrap_or(usize::MAX));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| store.data().on_epoch());
-        match self.pre.instantiate_async(&mut store).await {
-            Ok(plugin) => Instance::load(store, plugin).await,
-            Err(error) => Err(store.data().explain(&error)),
-        }
+        store
     }
 }

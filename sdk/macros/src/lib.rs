@@ -1,6 +1,6 @@
-//! The attribute `#[innkeeper_sdk::model]`. Its documentation is in `innkeeper_sdk`.
+//! The attributes `#[innkeeper_sdk::model]` and `#[innkeeper_sdk::trainer]`. Their documentation is in `innkeeper_sdk`.
 //!
-//! It only reads which type is the model; what an export is, `innkeeper_sdk::export!` knows.
+//! They only read which type is meant; what an export is, `innkeeper_sdk::export!` and `export_trainer!` know.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use syn::{Error, ItemImpl};
 #[proc_macro_attribute]
 pub fn model(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let item = proc_macro2::TokenStream::from(item);
-    let exported = match exported(arguments.into(), item.clone()) {
+    let exported = match exported("model", arguments.into(), item.clone()) {
         Ok(model) => quote! { ::innkeeper_sdk::export!(#model); },
         Err(error) => error.into_compile_error(),
     };
@@ -21,21 +21,37 @@ pub fn model(arguments: TokenStream, item: TokenStream) -> TokenStream {
     quote! { #item #exported }.into()
 }
 
-/// The type that an `impl Model for Type` is about.
+/// Exports the implementor of `Trainer` as the component's trainer.
+#[proc_macro_attribute]
+pub fn trainer(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let item = proc_macro2::TokenStream::from(item);
+    let exported = match exported("trainer", arguments.into(), item.clone()) {
+        Ok(trainer) => quote! { ::innkeeper_sdk::export_trainer!(#trainer); },
+        Err(error) => error.into_compile_error(),
+    };
+    quote! { #item #exported }.into()
+}
+
+/// The type that an `impl Model for Type` or `impl Trainer for Type` is about.
 fn exported(
+    what: &str,
     arguments: proc_macro2::TokenStream,
     item: proc_macro2::TokenStream,
 ) -> Result<syn::Type, Error> {
     if !arguments.is_empty() {
-        return Err(Error::new(arguments.span(), "#[model] takes no arguments"));
+        return Err(Error::new(arguments.span(), format!("#[{what}] takes no arguments")));
     }
-    let wanted = "#[model] stands on `impl Model for YourType`";
-    let item: ItemImpl = syn::parse2(item.clone()).map_err(|_| Error::new(item.span(), wanted))?;
+    let name = what[..1].to_uppercase() + &what[1..];
+    let wanted = format!("#[{what}] stands on `impl {name} for YourType`");
+    let item: ItemImpl = syn::parse2(item.clone()).map_err(|_| Error::new(item.span(), &wanted))?;
     if item.trait_.is_none() {
         return Err(Error::new(item.self_ty.span(), wanted));
     }
     if !item.generics.params.is_empty() {
-        return Err(Error::new(item.generics.span(), "a model that is exported has no parameters"));
+        return Err(Error::new(
+            item.generics.span(),
+            format!("a {what} that is exported has no parameters"),
+        ));
     }
     Ok(*item.self_ty)
 }
@@ -47,7 +63,7 @@ mod tests {
     #[test]
     fn only_a_plain_impl_of_a_trait_is_a_model() {
         let check = |item: proc_macro2::TokenStream, wanted: Result<&str, &str>| {
-            let got = exported(quote!(), item).map(|model| quote!(#model).to_string());
+            let got = exported("model", quote!(), item).map(|model| quote!(#model).to_string());
             let got = got.map_err(|error| error.to_string());
             assert_eq!(got.as_deref().map_err(String::as_str), wanted);
         };

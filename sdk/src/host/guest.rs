@@ -7,6 +7,8 @@ mod convert;
 mod export;
 pub(crate) mod layers;
 pub(crate) mod random;
+mod train_export;
+pub mod trainable;
 pub(crate) mod training;
 
 use bindings::innkeeper::model::{assets, types};
@@ -17,6 +19,7 @@ pub(crate) use bindings::innkeeper::model::request;
 pub(crate) use bindings::innkeeper::model::tensors::Tensor as Handle;
 pub(crate) use convert::{dtype, dtype_back};
 pub use export::Exported;
+pub use train_export::ExportedTrainer;
 
 /// Writes one message to the model's log.
 pub(crate) fn log(level: crate::log::Level, message: &str) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tape::{Gradients, Parameter};
 use crate::train::call::Step;
-use crate::{Result, Tensor, host};
+use crate::{Error, Inputs, Outputs, Result, Tensor, host};
 
 /// Something that moves parameters against their gradients.
 pub trait Optimizer {
@@ -20,6 +20,19 @@ pub trait Optimizer {
 
     /// Changes the learning rate, as a [`Schedule`](crate::train::Schedule) says.
     fn set_learning_rate(&mut self, learning_rate: f64);
+
+    /// What it remembers of the steps so far, for these parameters: each tensor under what it is, a dot and the
+    /// parameter's name.
+    ///
+    /// # Errors
+    /// What the host answers to an operation.
+    fn state(&self, parameters: &[(String, Parameter)]) -> Result<Outputs>;
+
+    /// Goes on from what [`state`](Optimizer::state) answered for the same parameters.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`](crate::Error::InvalidArgument): a tensor has another dtype or shape.
+    fn set_state(&mut self, parameters: &[(String, Parameter)], state: Inputs) -> Result<()>;
 }
 
 /// Stochastic gradient descent, with momentum if wanted: PyTorch's `SGD`. Sutskever et al. 2013, *On the importance of
@@ -91,6 +104,26 @@ impl Optimizer for Sgd {
 
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.learning_rate = learning_rate;
+    }
+
+    fn state(&self, parameters: &[(String, Parameter)]) -> Result<Outputs> {
+        let mut state = Outputs::new();
+        for (name, parameter) in parameters {
+            if let Some(velocity) = self.velocities.get(&parameter.id()) {
+                state.push(&format!("velocity.{name}"), velocity.share()?);
+            }
+        }
+        Ok(state)
+    }
+
+    fn set_state(&mut self, parameters: &[(String, Parameter)], mut state: Inputs) -> Result<()> {
+        self.velocities.clear();
+        for (name, parameter) in parameters {
+            if let Some(velocity) = taken(&mut state, "velocity", name, parameter)? {
+                self.velocities.insert(parameter.id(), velocity);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -212,6 +245,55 @@ impl Optimizer for Adam {
     fn set_learning_rate(&mut self, learning_rate: f64) {
         self.learning_rate = learning_rate;
     }
+
+    fn state(&self, parameters: &[(String, Parameter)]) -> Result<Outputs> {
+        let mut state = Outputs::new();
+        for (name, parameter) in parameters {
+            if let Some(moments) = self.state.get(&parameter.id()) {
+                let steps = Tensor::from_slice(&[], &[moments.steps])?;
+                state.push(&format!("steps.{name}"), steps);
+                state.push(&format!("first.{name}"), moments.first.share()?);
+                state.push(&format!("second.{name}"), moments.second.share()?);
+            }
+        }
+        Ok(state)
+    }
+
+    fn set_state(&mut self, parameters: &[(String, Parameter)], mut state: Inputs) -> Result<()> {
+        self.state.clear();
+        for (name, parameter) in parameters {
+            let Some(steps) = state.take(&format!("steps.{name}")) else { continue };
+            let steps = steps.to_vec::<u64>()?.first().copied().unwrap_or_default();
+            let mut moment = |what| {
+                taken(&mut state, what, name, parameter)?.ok_or_else(|| {
+                    Error::invalid_argument(format!("there is no tensor \"{what}.{name}\""))
+                })
+            };
+            let moments = Moments { steps, first: moment("first")?, second: moment("second")? };
+            self.state.insert(parameter.id(), moments);
+        }
+        Ok(())
+    }
+}
+
+/// The tensor of an optimiser's state that goes with a parameter.
+fn taken(
+    state: &mut Inputs,
+    what: &str,
+    name: &str,
+    parameter: &Parameter,
+) -> Result<Option<Tensor>> {
+    let Some(tensor) = state.take(&format!("{what}.{name}")) else { return Ok(None) };
+    let value = parameter.value();
+    if (tensor.dtype(), tensor.shape()) != (value.dtype(), value.shape()) {
+        let (got, wanted) = (tensor.shape(), value.shape());
+        return Err(Error::invalid_argument(format!(
+            "\"{what}.{name}\" must be {} {wanted:?}, got {} {got:?}",
+            value.dtype(),
+            tensor.dtype(),
+        )));
+    }
+    Ok(Some(tensor))
 }
 
 /// The parameters that have a gradient, with it.

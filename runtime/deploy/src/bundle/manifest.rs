@@ -47,6 +47,21 @@ pub struct Manifest {
     /// How it keeps sequences, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<Sequencing>,
+    /// How it came about, where another version was trained or compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lineage: Option<Lineage>,
+}
+
+/// How a version came about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// What made it: "train" or "compress".
+    pub kind: String,
+    /// The digest of the version that it was made of.
+    pub parent: Digest,
+    /// Everything else, such as settings and what was reached, for people and programs. The host does not read it.
+    #[serde(flatten)]
+    pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Bytes, named by digest.

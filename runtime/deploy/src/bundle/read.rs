@@ -52,6 +52,7 @@ pub(super) fn bare(
         batching: None,
         cache: None,
         sequences: None,
+        lineage: None,
     };
     let manifest_bytes: Bytes = manifest.to_text().into();
     // Names, numbers and sizes are held to what a manifest that was sent is held to.

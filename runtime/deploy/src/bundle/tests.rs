@@ -54,6 +54,7 @@ fn manifest(assets: Vec<AssetRef>) -> Manifest {
         batching: None,
         cache: None,
         sequences: None,
+        lineage: None,
     }
 }
 

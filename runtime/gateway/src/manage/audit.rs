@@ -7,6 +7,7 @@ use crate::app::{App, Exchange};
 use crate::error::Failure;
 use crate::gate::Caller;
 use crate::journal::Entry;
+use crate::manage::Act;
 use crate::query::{self, Query};
 use crate::reply::{Reply, json};
 use crate::route::Route;
@@ -51,6 +52,12 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
         Route::Load { owner, model } => own("model.load", owned(owner, model)),
         Route::Unload { owner, model } => own("model.unload", owned(owner, model)),
         Route::SetLogging => own("logging.set", String::new()),
+        Route::CreateDataset { dataset } => own("dataset.create", plain(dataset)),
+        Route::DeleteDataset { dataset } => own("dataset.delete", plain(dataset)),
+        Route::SubmitJob => own("job.submit", String::new()),
+        Route::TellJob { job, act: Act::Pause } => own("job.pause", plain(job)),
+        Route::TellJob { job, act: Act::Resume } => own("job.resume", plain(job)),
+        Route::TellJob { job, act: Act::Cancel } => own("job.cancel", plain(job)),
         _ => None,
     }
 }

@@ -21,10 +21,7 @@ pub trait Exported {
 
 impl<E: Exported> Guest for E {
     fn load() -> Result<(), types::Error> {
-        // A panic ends in a trap, which has no text; the log is where its author looks.
-        std::panic::set_hook(Box::new(|panic| {
-            crate::log::write(Level::Error, &panic.to_string());
-        }));
+        tell_panics();
         let model = E::Model::load(&crate::Assets(Assets))?;
         let loaded = E::instance().with(|instance| instance.set(model));
         loaded.map_err(|_| types::Error::Internal("the model is loaded already".into()))
@@ -41,6 +38,13 @@ impl<E: Exported> Guest for E {
         let named = |(name, Tensor(value))| NamedTensor { name, value };
         Ok(outputs.into_iter().map(named).collect())
     }
+}
+
+/// A panic ends in a trap, which has no text; the log is where its author looks.
+pub(super) fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        crate::log::write(Level::Error, &panic.to_string());
+    }));
 }
 
 fn with_model<E: Exported, T>(
