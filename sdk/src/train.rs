@@ -33,6 +33,7 @@ mod init;
 mod layers;
 mod ops;
 mod optim;
+mod privacy;
 mod schedule;
 mod tape;
 
@@ -42,6 +43,7 @@ pub use layers::{
     Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, RmsNorm, Sequential,
 };
 pub use optim::{Adam, Optimizer, Sgd};
+pub use privacy::epsilon;
 pub use schedule::Schedule;
 pub use tape::{Gradients, Parameter, Var, without_gradients};
 

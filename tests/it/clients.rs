@@ -46,8 +46,12 @@ fn run_at(script: &str, at: &str) {
 
 /// The same, on a server of its own, with these keys of acme's and friend's.
 fn run_on(server: &Server, [acme, friend]: [&str; 2], script: &str, at: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let component = folder.path().join("add-one.wasm");
+    std::fs::write(&component, &guest("plugins/add-one").component).unwrap();
     let output = Command::new(python())
         .env("AT", at)
+        .env("ADD_ONE", &component)
         .env("INNKEEPER_GRPC", &server.grpc)
         .arg(root().join("tests/clients").join(script))
         .env("INNKEEPER_URL", &server.url)
@@ -89,6 +93,16 @@ fn tritonclient_over_grpc_with_asyncio_works() {
 #[test]
 fn grpc_calls_that_no_library_makes_are_answered() {
     run("grpc_odd.py");
+}
+
+#[test]
+fn tensorflow_servings_and_openais_clients_work() {
+    run("other_rest.py");
+}
+
+#[test]
+fn prometheus_reads_the_metrics() {
+    run("metrics.py");
 }
 
 #[test]

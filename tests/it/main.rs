@@ -21,6 +21,7 @@ mod traffic;
 
 mod bad_input;
 mod batching;
+mod caching;
 mod connections;
 mod durability;
 mod hostile;
@@ -29,6 +30,7 @@ mod jobs;
 mod limits;
 mod networks;
 mod operations;
+mod sequences;
 mod tls;
 mod tokens;
 mod training;

@@ -2,6 +2,7 @@
 //! -> 64 relu -> 10 softmax; `training` makes others.
 
 mod network;
+mod privacy;
 mod training;
 
 use innkeeper_sdk::{Assets, DType, Inputs, Model, Outputs, Result, Signature};

@@ -1,7 +1,8 @@
 //! Training: from the columns of a table to a network.
 
 use innkeeper_sdk::train::{
-    Adam, Gradients, Linear, Module, Optimizer, Parameter, Random, Sgd, Var, without_gradients,
+    Adam, Gradients, Linear, Module, Optimizer, Parameter, Random, Reduction, Sgd, Var,
+    without_gradients,
 };
 use innkeeper_sdk::trainer::{
     Column, Files, Hyperparameter, Metrics, Plan, Position, Task, Trainer, restored, saved,
@@ -9,6 +10,7 @@ use innkeeper_sdk::trainer::{
 use innkeeper_sdk::{Assets, DType, Error, Inputs, Outputs, Result, Tensor};
 
 use crate::network::{Activation, LABELS, NETWORK, Network, WEIGHTS};
+use crate::privacy::{self, Privacy};
 
 /// What the columns of features, flattened and joined, are called in a batch.
 const FEATURES: &str = "features";
@@ -24,6 +26,7 @@ pub struct Training {
     loss: Loss,
     optimizer: Either,
     clip_norm: f64,
+    privacy: Option<Privacy>,
     /// Mean and deviation of each feature, when they are brought to mean 0 and deviation 1.
     spread: Option<[Vec<f32>; 2]>,
     scale: Option<[Tensor; 2]>,
@@ -37,15 +40,48 @@ enum Loss {
     SquaredError,
 }
 
+impl Loss {
+    fn of(self, answer: &Var, target: &Tensor, reduction: Reduction) -> Result<Var> {
+        match (self, reduction) {
+            (Loss::CrossEntropy, _) => answer.cross_entropy_with(target, None, 0.0, reduction),
+            (Loss::SquaredError, Reduction::Mean) => {
+                answer.mean_squared_error(&matrix(target)?)?.mul_scalar(0.5)
+            }
+            // The mean over what a row answers, summed over rows.
+            (Loss::SquaredError, Reduction::Sum) => {
+                let width = answer.shape().last().copied().unwrap_or(1).max(1);
+                answer.squared_error_sum(&matrix(target)?)?.mul_scalar(0.5 / width as f64)
+            }
+        }
+    }
+}
+
 enum Either {
     Sgd(Sgd),
     Adam(Adam),
 }
 
 /// The layers as parameters.
-struct Dense {
-    layers: Vec<Linear>,
+pub(crate) struct Dense {
+    pub(crate) layers: Vec<Linear>,
     activation: Activation,
+}
+
+impl Dense {
+    #[cfg(test)]
+    pub(crate) fn new(layers: Vec<Linear>, activation: Activation) -> Dense {
+        Dense { layers, activation }
+    }
+
+    pub(crate) fn activate(&self, x: &Var) -> Result<Var> {
+        match self.activation {
+            Activation::Relu => x.relu(),
+            Activation::Tanh => x.tanh(),
+            Activation::Sigmoid => x.sigmoid(),
+            Activation::Gelu => x.gelu(),
+            Activation::Silu => x.silu(),
+        }
+    }
 }
 
 impl Module for Dense {
@@ -54,13 +90,7 @@ impl Module for Dense {
         for (i, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&x)?;
             if i + 1 < self.layers.len() {
-                x = match self.activation {
-                    Activation::Relu => x.relu()?,
-                    Activation::Tanh => x.tanh()?,
-                    Activation::Sigmoid => x.sigmoid()?,
-                    Activation::Gelu => x.gelu()?,
-                    Activation::Silu => x.silu()?,
-                };
+                x = self.activate(&x)?;
             }
         }
         Ok(x)
@@ -114,6 +144,14 @@ impl Trainer for Training {
                 true,
             ),
             Hyperparameter::flag("resume_weights", "Go on from this version's weights.", false),
+            number(
+                "dp_clip",
+                "Differential privacy: the longest gradient of one row; 0 for none of it.",
+                0.0..=1e9,
+                0.0,
+            ),
+            number("dp_noise", "The noise on their sum, in parts of dp_clip.", 0.0..=1e3, 1.0),
+            number("dp_delta", "The delta for which the spent epsilon is told.", 1e-30..=0.5, 1e-5),
         ]
     }
 
@@ -139,6 +177,7 @@ impl Trainer for Training {
             loss,
             optimizer: optimizer(task)?,
             clip_norm: task.number("clip_norm")?,
+            privacy: Privacy::of(task)?,
             spread,
             scale,
             classes: target.categories.clone(),
@@ -157,7 +196,17 @@ impl Trainer for Training {
         Ok((training, plan))
     }
 
-    fn step(&mut self, batch: Inputs, _: Position) -> Result<Metrics> {
+    fn step(&mut self, batch: Inputs, position: Position) -> Result<Metrics> {
+        if let Some(privacy) = self.privacy {
+            let x = self.features(&batch)?;
+            let private = privacy::gradients(&self.dense, &x, &privacy, position.step, |answer| {
+                self.loss.of(answer, batch.tensor(TARGET)?, Reduction::Sum)
+            })?;
+            self.optimizer.step(&self.dense.parameters(), &private.gradients)?;
+            // Alike over an epoch, so that its mean is what is spent at its end.
+            let metrics = self.metrics(&batch, &private.answer, &private.loss)?;
+            return Ok(metrics.with("epsilon", privacy.spent(position.epoch)));
+        }
         let (answer, loss) = self.forward(&batch)?;
         let mut gradients = loss.backward()?;
         if self.clip_norm > 0.0 {
@@ -210,18 +259,18 @@ impl Trainer for Training {
 }
 
 impl Training {
+    fn features(&self, batch: &Inputs) -> Result<Tensor> {
+        let x = matrix(batch.tensor(FEATURES)?)?;
+        match &self.scale {
+            Some([mean, deviation]) => x.sub(mean)?.div(deviation),
+            None => Ok(x),
+        }
+    }
+
     /// The answers, and how far they are off.
     fn forward(&self, batch: &Inputs) -> Result<(Var, Var)> {
-        let mut x = matrix(batch.tensor(FEATURES)?)?;
-        if let Some([mean, deviation]) = &self.scale {
-            x = x.sub(mean)?.div(deviation)?;
-        }
-        let answer = self.dense.forward(&Var::constant(x))?;
-        let target = batch.tensor(TARGET)?;
-        let loss = match self.loss {
-            Loss::CrossEntropy => answer.cross_entropy(target)?,
-            Loss::SquaredError => answer.mean_squared_error(&matrix(target)?)?.mul_scalar(0.5)?,
-        };
+        let answer = self.dense.forward(&Var::constant(self.features(batch)?))?;
+        let loss = self.loss.of(&answer, batch.tensor(TARGET)?, Reduction::Mean)?;
         Ok((answer, loss))
     }
 

@@ -322,6 +322,12 @@ impl Gradients {
         self.0.get(&parameter.id()).map(|gradient| &**gradient)
     }
 
+    /// Gradients that were worked out in another way than by [`Var::backward`].
+    pub fn of(gradients: impl IntoIterator<Item = (Parameter, Tensor)>) -> Gradients {
+        let gradients = gradients.into_iter();
+        Gradients(gradients.map(|(parameter, tensor)| (parameter.id(), Rc::new(tensor))).collect())
+    }
+
     /// Whether no parameter took part.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,7 +1,12 @@
 //! Data to learn from.
 
-use super::{Bench, name, outcome};
-use crate::{DatasetRecord, Digest};
+use super::{Bench, name};
+use crate::{CatalogError, DatasetRecord, Digest};
+
+/// Why it was refused.
+fn told<T>(result: Result<T, CatalogError>) -> String {
+    result.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
+}
 
 async fn record(bench: &Bench, tenant: &str, dataset: &str, rows: &'static [u8]) -> DatasetRecord {
     DatasetRecord {
@@ -22,14 +27,14 @@ async fn a_dataset_is_the_same_or_another() {
     assert!(bench.catalog.create_dataset(&new, 1).await.expect("made"));
     assert!(!bench.catalog.create_dataset(&new, 1).await.expect("the same"));
     let other = record(&bench, "acme", "iris", b"other rows").await;
-    let refused = outcome(bench.catalog.create_dataset(&other, 1).await);
+    let refused = told(bench.catalog.create_dataset(&other, 1).await);
     assert!(refused.contains("a dataset never changes"), "{refused}");
     let second = record(&bench, "acme", "second", b"rows").await;
-    let refused = outcome(bench.catalog.create_dataset(&second, 1).await);
+    let refused = told(bench.catalog.create_dataset(&second, 1).await);
     assert!(refused.contains("datasets_max is 1"), "{refused}");
     // Another tenant's bytes are not to be had by their digest.
     let stolen = DatasetRecord { tenant: name("zeta"), ..new.clone() };
-    let refused = outcome(bench.catalog.create_dataset(&stolen, 1).await);
+    let refused = told(bench.catalog.create_dataset(&stolen, 1).await);
     assert!(refused.contains("does not exist"), "{refused}");
 
     assert_eq!(bench.catalog.dataset(&name("acme"), &name("iris")).await.expect("there"), new);

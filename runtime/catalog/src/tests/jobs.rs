@@ -1,7 +1,12 @@
 //! Jobs, and what happens to them.
 
-use super::{Bench, key, name, new_version, outcome};
-use crate::{JobChange, JobRecord, JobState, NewJob};
+use super::{Bench, key, name, new_version};
+use crate::{CatalogError, JobChange, JobRecord, JobState, NewJob};
+
+/// Why it was refused.
+fn told<T>(result: Result<T, CatalogError>) -> String {
+    result.map_or_else(|error| error.to_string(), |_| "ok".to_owned())
+}
 
 fn new(id: &str, version: &str) -> NewJob {
     NewJob {
@@ -27,16 +32,16 @@ impl Bench {
 async fn a_version_has_one_job() {
     let bench = Bench::new().await;
     bench.publish(new_version("acme/digits", "1", "1")).await;
-    let refused = outcome(bench.catalog.create_job(&new("a", "1")).await);
+    let refused = told(bench.catalog.create_job(&new("a", "1")).await);
     assert!(refused.contains("taken by a version"), "{refused}");
     bench.catalog.create_job(&new("a", "2")).await.expect("made");
-    let refused = outcome(bench.catalog.create_job(&new("b", "2")).await);
+    let refused = told(bench.catalog.create_job(&new("b", "2")).await);
     assert!(refused.contains("taken by a job a"), "{refused}");
     bench.change("a", JobState::Queued, JobState::Failed, &JobChange::default()).await;
     bench.catalog.create_job(&new("b", "2")).await.expect("the first has ended");
     bench.catalog.create_job(&new("c", "3")).await.expect("made");
     bench.catalog.create_job(&new("d", "4")).await.expect("made");
-    let refused = outcome(bench.catalog.create_job(&new("e", "5")).await);
+    let refused = told(bench.catalog.create_job(&new("e", "5")).await);
     assert!(refused.contains("jobs_max is 3"), "{refused}");
 }
 
