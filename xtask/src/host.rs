@@ -18,7 +18,9 @@ pub(crate) fn program() -> PathBuf {
 
 /// Builds the host.
 pub(crate) fn build() -> Result<()> {
-    let mut build = cargo(&["build", "--release", "--package", "innkeeper"]);
+    // With the features that the whole workspace has: by itself the package would have others, and everything below it
+    // be compiled a second time for the tests.
+    let mut build = cargo(&["build", "--release", "--workspace", "--bin", "innkeeper"]);
     quietly("building the host (minutes the first time)", &mut build).map(drop)
 }
 

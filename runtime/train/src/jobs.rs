@@ -246,16 +246,21 @@ impl Jobs {
     /// [`TrainError::State`] for a job that has ended.
     pub async fn cancel(&self, tenant: &TenantName, id: &str) -> Result<JobRecord, TrainError> {
         self.catalog().job(tenant, id).await?;
+        let told = self.told(id);
+        if told.as_ref().is_some_and(|told| !told.cancel()) {
+            return Err(TrainError::Invalid(format!(
+                "job {id} is publishing what it made; delete the version instead"
+            )));
+        }
         let change = event("cancelled", json!({}));
         let from = [JobState::Queued, JobState::Running, JobState::Paused];
         if !self.change(id, &from, JobState::Cancelled, &change).await? {
             return Err(self.wrong_state(tenant, id, "not over", "cancelled").await);
         }
         self.state().queue.remove(id);
-        match self.told(id) {
-            // Its files go when it has stopped.
-            Some(told) => told.cancel.cancel(),
-            None => self.folder(id).remove(),
+        // The files of one that runs go when it has stopped.
+        if told.is_none() {
+            self.folder(id).remove();
         }
         Ok(self.catalog().job(tenant, id).await?)
     }
@@ -358,6 +363,9 @@ impl Jobs {
         let change = event("started", json!({}));
         if !self.change(id, &[JobState::Queued], JobState::Running, &change).await? {
             // It was cancelled or paused in between.
+            if told.cancel.is_cancelled() {
+                self.folder(id).remove();
+            }
             return Ok(());
         }
         let record = self.catalog().job(tenant, id).await?;
@@ -404,8 +412,12 @@ impl Jobs {
             Ok(Ended::Rested) => {
                 self.change(id, &running, JobState::Paused, &event("paused", json!({}))).await?;
             }
-            // Whoever cancelled it has written so.
-            Err(_) if told.cancel.is_cancelled() => self.folder(id).remove(),
+            Err(_) if told.cancel.is_cancelled() => {
+                // Whoever cancelled it has mostly written so.
+                let change = event("cancelled", json!({}));
+                self.change(id, &running, JobState::Cancelled, &change).await?;
+                self.folder(id).remove();
+            }
             Err(error) => {
                 tracing::warn!(job = %id, model = %record.model, %error, "a job failed");
                 let data = json!({ "code": error.code(), "message": error.told() });

@@ -1,12 +1,12 @@
 //! The steps of one job, on the guests' threads.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use innkeeper_formats::dataset::{Dataset, Permutation};
-use innkeeper_sandbox::{Cancel, Metrics, Plan, Position, Trainer, Turn};
+use innkeeper_sandbox::{Cancel, GuestError, Metrics, Plan, Position, Trainer, Turn};
 use serde_json::json;
 
 use crate::TrainError;
@@ -29,6 +29,32 @@ pub(crate) struct Told {
     pub(crate) rest: AtomicBool,
     /// Stops the guest wherever it is.
     pub(crate) cancel: Cancel,
+    /// Set once it is too late to cancel: what it made is being published.
+    publishing: Mutex<bool>,
+}
+
+impl Told {
+    /// Cancels the job; false when it is too late.
+    pub(crate) fn cancel(&self) -> bool {
+        let publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*publishing {
+            self.cancel.cancel();
+        }
+        !*publishing
+    }
+
+    /// From here on it is too late to cancel.
+    ///
+    /// # Errors
+    /// It was cancelled before.
+    pub(crate) fn publish(&self) -> Result<(), TrainError> {
+        let mut publishing = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cancel.is_cancelled() {
+            return Err(TrainError::Guest(GuestError::Cancelled));
+        }
+        *publishing = true;
+        Ok(())
+    }
 }
 
 /// The rows that are learnt from, and those that are judged by.

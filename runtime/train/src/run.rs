@@ -130,6 +130,7 @@ impl Host {
         }
         let turn = learning.turn();
         let made = learning.trainer.finish(turn).await?;
+        learning.told.publish()?;
         let last = learning.at.history.last().cloned().unwrap_or_default();
         let lineage = self.lineage(&parent, request, &settings, &last).await?;
         let outcome = self.publish(record, request, parent, made, lineage, last).await?;
