@@ -21,6 +21,7 @@ mod traffic;
 
 mod bad_input;
 mod batching;
+mod caching;
 mod connections;
 mod durability;
 mod hostile;
@@ -28,6 +29,7 @@ mod http2;
 mod limits;
 mod networks;
 mod operations;
+mod sequences;
 mod tls;
 mod tokens;
 mod training;
