@@ -15,8 +15,10 @@ mod file;
 mod layers;
 mod recurrent;
 
-use innkeeper_tensor::Tensor;
+use innkeeper_tensor::{Buffer, Named, Tensor};
 use serde_json::Value;
+
+use crate::safetensors;
 
 pub use export::to_keras;
 
@@ -32,6 +34,58 @@ pub struct KerasModel {
     /// What the file says besides: `keras_version`, `config` (class, layers, settings) and `compile_config`, null where
     /// the model was not compiled.
     pub config: Value,
+}
+
+/// The asset of a bundle that holds [`KerasModel::onnx`].
+pub const ONNX_ASSET: &str = "model.onnx";
+/// The asset with [`KerasModel::config`], as JSON.
+pub const CONFIG_ASSET: &str = "keras.json";
+/// The asset with [`KerasModel::weights`].
+pub const WEIGHTS_ASSET: &str = "weights.safetensors";
+/// The asset with [`KerasModel::optimizer`], where there is a state.
+pub const OPTIMIZER_ASSET: &str = "optimizer.safetensors";
+
+impl KerasModel {
+    /// The assets of a bundle for it, by name: the model to serve, and what training goes on from.
+    ///
+    /// # Errors
+    /// Two weights have one name.
+    pub fn to_assets(&self) -> Result<Vec<(&'static str, Vec<u8>)>, KerasError> {
+        let file = |tensors: &[(String, Tensor)]| {
+            let named = |(name, tensor): &(String, Tensor)| Named {
+                name: name.as_str().into(),
+                tensor: tensor.clone(),
+            };
+            let named: Vec<Named> = tensors.iter().map(named).collect();
+            safetensors::to_bytes(&named, &[]).map_err(KerasError::file)
+        };
+        let mut assets = vec![
+            (ONNX_ASSET, self.onnx.clone()),
+            (CONFIG_ASSET, self.config.to_string().into_bytes()),
+            (WEIGHTS_ASSET, file(&self.weights)?),
+        ];
+        if !self.optimizer.is_empty() {
+            assets.push((OPTIMIZER_ASSET, file(&self.optimizer)?));
+        }
+        Ok(assets)
+    }
+}
+
+/// The `.keras` file of a bundle's assets, which may have other weights than were imported.
+///
+/// # Errors
+/// An asset is not what [`KerasModel::to_assets`] makes, and what [`to_keras`] says.
+pub fn keras_of_assets(
+    config: &[u8],
+    weights: Vec<u8>,
+    optimizer: Option<Vec<u8>>,
+) -> Result<Vec<u8>, KerasError> {
+    let config = serde_json::from_slice(config)
+        .map_err(|error| KerasError::file(format!("{CONFIG_ASSET}: {error}")))?;
+    let tensors =
+        |bytes: Vec<u8>| safetensors::tensors(&Buffer::from_vec(bytes)).map_err(KerasError::file);
+    let optimizer = optimizer.map(tensors).transpose()?.unwrap_or_default();
+    to_keras(&config, &tensors(weights)?, &optimizer)
 }
 
 /// Why a file is no model that can be had.

@@ -112,9 +112,16 @@ impl<'f> Object<'f> {
     /// # Errors
     /// As [`Object::children`].
     pub fn find(&self, path: &str) -> Result<Option<Object<'f>>, Hdf5Error> {
-        let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-        let Some(child) = self.children()?.remove(first) else { return Ok(None) };
-        if rest.is_empty() { Ok(Some(child)) } else { child.find(rest) }
+        let mut names = path.split('/').filter(|name| !name.is_empty());
+        let mut found = match names.next() {
+            Some(name) => self.children()?.remove(name),
+            None => return Ok(None),
+        };
+        for name in names {
+            let Some(object) = found else { return Ok(None) };
+            found = object.children()?.remove(name);
+        }
+        Ok(found)
     }
 
     /// Whether it is an array.
