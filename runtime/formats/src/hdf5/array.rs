@@ -6,7 +6,7 @@ use flate2::read::ZlibDecoder;
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 
 use super::fields::Fields;
-use super::object::{Attribute, tree_node};
+use super::object::{Attribute, TreeNode, tree_node};
 use super::{Hdf5, Hdf5Error};
 
 /// How many elements an array has along each dimension.
@@ -307,7 +307,8 @@ impl Chunked {
         max: usize,
         into: &mut Vec<Chunk>,
     ) -> Result<(), Hdf5Error> {
-        let (children, level) = tree_node(file, node, 1, 16 + 8 * self.dims.len(), depth)?;
+        let TreeNode { children, level } =
+            tree_node(file, node, 1, 16 + 8 * self.dims.len(), depth)?;
         for (key, address) in children {
             if level > 0 {
                 self.chunks(file, address, depth + 1, max, into)?;

@@ -80,7 +80,7 @@ impl<'f> Object<'f> {
                 SYMBOL_TABLE => {
                     let mut fields = Fields::new(message.bytes);
                     let (tree, heap) = (fields.u64()?, fields.u64()?);
-                    self.symbols(tree, &local_heap(self.file, heap)?, 0, &mut found)?;
+                    self.symbols(tree, local_heap(self.file, heap)?, 0, &mut found)?;
                 }
                 LINK => {
                     let (name, address) = link(message.bytes)?;
@@ -147,7 +147,7 @@ impl<'f> Object<'f> {
     /// It cannot be read.
     pub fn attribute(&self, name: &str) -> Result<Option<Attribute>, Hdf5Error> {
         for message in self.messages.iter().filter(|message| message.kind == ATTRIBUTE) {
-            let (got, kind, extent, data) = attribute_parts(message.bytes)?;
+            let [got, kind, extent, data] = attribute_parts(message.bytes)?;
             if got == name.as_bytes() {
                 let (kind, extent) = (Kind::read(kind)?, Extent::read(extent)?);
                 return array::attribute(self.file, &extent, &kind, data).map(Some);
@@ -181,7 +181,7 @@ impl<'f> Object<'f> {
         depth: usize,
         found: &mut BTreeMap<String, u64>,
     ) -> Result<(), Hdf5Error> {
-        let (children, level) = tree_node(self.file, address, 0, 8, depth)?;
+        let TreeNode { children, level } = tree_node(self.file, address, 0, 8, depth)?;
         for (_, child) in children {
             if level > 0 {
                 self.symbols(child, names, depth + 1, found)?;
@@ -204,14 +204,22 @@ impl<'f> Object<'f> {
     }
 }
 
-/// The keys and children of a node of a B-tree of version 1, and its level.
+/// A node of a B-tree of version 1.
+pub(super) struct TreeNode<'f> {
+    /// Keys and addresses.
+    pub(super) children: Vec<(&'f [u8], u64)>,
+    /// How many levels are below it.
+    pub(super) level: u8,
+}
+
+/// Reads a node of a tree of this kind, `depth` levels below its root.
 pub(super) fn tree_node<'f>(
     file: &'f Hdf5<'f>,
     address: u64,
     kind: u8,
     key_bytes: usize,
     depth: usize,
-) -> Result<(Vec<(&'f [u8], u64)>, u8), Hdf5Error> {
+) -> Result<TreeNode<'f>, Hdf5Error> {
     const DEPTH_MAX: usize = 16;
     let mut fields = file.at(address)?;
     fields.signature(b"TREE")?;
@@ -223,7 +231,7 @@ pub(super) fn tree_node<'f>(
     let children = (0..count)
         .map(|_| Ok((fields.take(key_bytes)?, fields.u64()?)))
         .collect::<Result<_, _>>()?;
-    Ok((children, level))
+    Ok(TreeNode { children, level })
 }
 
 fn local_heap<'f>(file: &'f Hdf5<'f>, address: u64) -> Result<&'f [u8], Hdf5Error> {
@@ -341,7 +349,7 @@ fn link(bytes: &[u8]) -> Result<(String, u64), Hdf5Error> {
 }
 
 /// The name, the type, the extent and the data of an attribute.
-fn attribute_parts(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8]), Hdf5Error> {
+fn attribute_parts(bytes: &[u8]) -> Result<[&[u8]; 4], Hdf5Error> {
     let mut fields = Fields::new(bytes);
     let (version, flags) = (fields.u8()?, fields.u8()?);
     let sizes = [fields.u16()?, fields.u16()?, fields.u16()?].map(usize::from);
@@ -353,7 +361,7 @@ fn attribute_parts(bytes: &[u8]) -> Result<(&[u8], &[u8], &[u8], &[u8]), Hdf5Err
     let mut part = |size: usize| Ok(&fields.take(padded(size))?[..size]);
     let (name, kind, extent) = (part(sizes[0])?, part(sizes[1])?, part(sizes[2])?);
     let name = name.split(|&byte| byte == 0).next().unwrap_or(&[]);
-    Ok((name, kind, extent, fields.rest()))
+    Ok([name, kind, extent, fields.rest()])
 }
 
 fn text(bytes: &[u8]) -> Result<String, Hdf5Error> {
