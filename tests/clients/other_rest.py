@@ -1,6 +1,8 @@
 """TensorFlow Serving's and KServe's first REST interface, by requests; OpenAI's, by the package openai from PyPI."""
 
 import base64
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -73,6 +75,18 @@ def test_what_is_wrong():
         assert list(answer.json()) == ["error"] and text in answer.json()["error"], answer.text
     assert post("add-one:predict", {"instances": ROWS.tolist()}, {}).status_code == 401
     assert post("add-one:predict", {"instances": ROWS.tolist()}, FRIEND).status_code == 404
+
+
+def test_the_sample_calls_of_an_interface():
+    document = requests.get(f"http://{SERVER}/api/v1/models/add-one/versions/1/interface", headers=ACME, timeout=20).json()
+    [path] = document["paths"].values()
+    samples = {sample["lang"]: sample["source"] for sample in path["post"]["x-codeSamples"]}
+    assert sorted(samples) == ["Python", "Rust", "curl"], samples
+    secret = ACME["Authorization"].removeprefix("Bearer ")
+    environment = os.environ | {"INNKEEPER_URL": f"http://{SERVER}", "INNKEEPER_KEY": secret}
+    for command in [["sh", "-c", samples["curl"]], [sys.executable, "-c", samples["Python"]]]:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and "OUTPUT0" in done.stdout, (command, done)
 
 
 def test_openais_models():

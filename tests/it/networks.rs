@@ -60,6 +60,56 @@ fn an_onnx_file_is_served_without_code() {
     check_y(&tenant.infer("tiny", json!([x()])).expect_status(200));
 }
 
+/// Written by Keras, with what it answers, by `runtime/formats/fixtures/make_keras.py`.
+fn keras(name: &str) -> Vec<u8> {
+    std::fs::read(root().join("runtime/formats/fixtures/keras").join(name)).unwrap()
+}
+
+#[test]
+fn keras_models_are_served_and_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let tenant = server.tenant("acme");
+    let author = Shell::new(folder.path()).with(&tenant);
+    let golden = innkeeper_tensor::Buffer::from_vec(keras("mlp.safetensors"));
+    let golden = innkeeper_formats::safetensors::tensors(&golden).unwrap();
+    let values = |name: &str| golden[name].elements::<f32>().unwrap().into_owned();
+    let (x, wanted) = (values("input:input_layer"), values("output:dense_2"));
+    for (file, name) in [("mlp.h5", "old"), ("mlp.keras", "new")] {
+        author.write(file, &keras(file));
+        let made = author.run(&format!("import {file} --name {name}")).ok();
+        for text in ["input input_layer FP32 [-1,1000]", "output dense_2 FP32 [-1,10]"] {
+            assert!(made.contains(text), "wanted {text:?} in {made}");
+        }
+        author.run(&format!("push {name}.bundle --alias stable")).ok();
+        let input =
+            json!({ "name": "input_layer", "datatype": "FP32", "shape": [4, 1000], "data": x });
+        let answer = tenant.infer(name, json!([input])).expect_status(200).json();
+        let got = answer["outputs"][0]["data"].as_array().unwrap();
+        assert_eq!(got.len(), wanted.len());
+        for (got, wanted) in got.iter().zip(&wanted) {
+            assert!((got.as_f64().unwrap() - f64::from(*wanted)).abs() <= 1e-5, "{got} {wanted}");
+        }
+    }
+
+    author.run("export new.bundle --to keras --out again.keras").ok();
+    author.run("export new.bundle --to onnx --out new.onnx").ok();
+    author.run("export new.bundle --to safetensors --out new.safetensors").ok();
+    let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let again = innkeeper_formats::keras::read(&read("again.keras")).unwrap();
+    assert_eq!(again.onnx, read("new.onnx"));
+    let weights = innkeeper_tensor::Buffer::from_vec(read("new.safetensors"));
+    let weights = innkeeper_formats::safetensors::tensors(&weights).unwrap();
+    assert_eq!(weights.into_iter().collect::<Vec<_>>(), again.weights);
+
+    author.write("cut.h5", &keras("mlp.h5")[..5000]);
+    author.run("import cut.h5").fails(1, &["cut.h5 cannot be served", "cut off"]);
+    author.write("tiny.onnx", &file("tiny.onnx"));
+    author.run("import tiny.onnx").ok();
+    author.run("export tiny.bundle --to keras --out x").fails(1, &["no model of Keras's"]);
+    author.run("export tiny.bundle --to safetensors --out x").fails(1, &["no asset whose name"]);
+}
+
 #[test]
 fn what_cannot_be_run_is_refused_when_it_is_published() {
     let folder = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ use crate::journal::{Entry, Ids, X_INNKEEPER_VERSION, X_REQUEST_ID};
 use crate::reply::{Reply, json, json_as};
 use crate::route::{Route, Target, resolve, style};
 use crate::serve::Phase;
-use crate::{GatewayConfig, interface, manage, metrics, query, v1, v2};
+use crate::{GatewayConfig, interface, manage, metrics, openapi, query, v1, v2};
 
 /// Everything that a handler needs.
 pub(crate) struct App {
@@ -163,6 +163,7 @@ impl App {
             Route::GenerateStream(target) => {
                 v2::generate(at, target, v2::Form::Events, body, entry).await
             }
+            Route::OpenApi => Ok(openapi::document(&self.config)),
             Route::Metrics => Ok(metrics::metrics(at)),
             Route::V1Models { owner } => Ok(v1::list(at, owner.unwrap_or(caller.tenant.as_str()))),
             Route::V1Model(target) => at.endpoint(target).and_then(|(e, _)| v1::show(&e)),

@@ -97,9 +97,9 @@ fn operation(deployment: &Deployment, path: &str) -> Value {
 
 /// Calls that send this body, for whoever has `INNKEEPER_URL` and `INNKEEPER_KEY` in the environment.
 fn samples(path: &str, body: &Value) -> Vec<Value> {
-    // Names are the author's. A quote of either kind would end a string of one of the languages, so it is written in
-    // the other form that JSON has for it; nothing else in JSON has a meaning in a raw string.
-    let json = body.to_string().replace('\'', "\\u0027");
+    // Names are the author's. What could end a raw string of one of the languages is written in the other form that
+    // JSON has for it.
+    let json = body.to_string().replace('\'', "\\u0027").replace('#', "\\u0023");
     let samples = [
         ("curl", include_str!("samples/curl.txt")),
         ("Python", include_str!("samples/python.txt")),

@@ -29,6 +29,7 @@ mod manage;
 mod metrics;
 mod model_config;
 mod model_stats;
+mod openapi;
 mod repository;
 mod v1;
 mod v2;

@@ -88,6 +88,7 @@ pub(crate) enum Route<'a> {
     CreateKey { tenant: &'a str },
     RevokeKey { id: &'a str },
     WhoAmI,
+    OpenApi,
     Datasets,
     ShowDataset { dataset: &'a str },
     CreateDataset { dataset: &'a str },
@@ -385,6 +386,7 @@ fn manage<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
             [(GET, Route::Keys { tenant }), (Method::POST, Route::CreateKey { tenant })],
         ),
         ["keys", id] => pick(method, [(Method::DELETE, Route::RevokeKey { id })]),
+        ["openapi.json"] => pick(method, [(GET, Route::OpenApi)]),
         ["whoami"] => pick(method, [(GET, Route::WhoAmI)]),
         ["datasets"] => pick(method, [(GET, Route::Datasets)]),
         ["datasets", dataset] => pick(

@@ -273,6 +273,11 @@ impl Deployment {
         None
     }
 
+    /// It is used now: its code is not let go for a while.
+    pub(crate) fn touch(&self, now: Instant) {
+        self.state().used = Some(now);
+    }
+
     /// Keeps an instance for the caller's next request, unless enough are kept of this model or by this tenant.
     pub(crate) fn keep_warm(
         &self,

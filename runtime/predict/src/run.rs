@@ -302,11 +302,17 @@ impl Host {
     ) -> Result<Vec<Named>, PredictError> {
         let began = Instant::now();
         let warm = match (&mut sequence, self.deployment.isolation) {
-            (Some(sequence), _) => sequence.take(),
+            (Some(sequence), _) => {
+                self.deployment.touch(began);
+                sequence.take()
+            }
             (None, Isolation::Tenant) => {
                 self.deployment.take_warm(&self.caller, &self.limits, began)
             }
-            (None, Isolation::Request) => None,
+            (None, Isolation::Request) => {
+                self.deployment.touch(began);
+                None
+            }
         };
         let mut instance = match warm {
             Some(instance) => instance,

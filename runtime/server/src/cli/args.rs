@@ -56,8 +56,10 @@ pub(super) enum Command {
     New(New),
     /// Build a plugin into a bundle
     Build(Build),
-    /// Make a bundle of an ONNX file; it needs no code of its own
+    /// Make a bundle of an ONNX file or a Keras model (.h5, .keras); it needs no code of its own
     Import(Import),
+    /// Write the model of a bundle as a file of other software
+    Export(Export),
     /// Build a plugin and run it in the sandbox on its samples, without a server
     Test(Test),
     /// Publish a bundle as a version of a model
@@ -158,7 +160,7 @@ pub(super) struct Build {
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
-    /// The ONNX file
+    /// The ONNX file, or Keras's .h5 or .keras file
     pub(super) file: PathBuf,
     /// The model's name [default: the file's]
     #[arg(long)]
@@ -172,6 +174,25 @@ pub(super) struct Import {
     /// Where the bundle goes [default: NAME.bundle]
     #[arg(long, short, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// The bundle
+    pub(super) bundle: PathBuf,
+    /// What is written: the weights alone (safetensors), the model (onnx), or a model of Keras's with its training state (keras)
+    #[arg(long)]
+    pub(super) to: ExportFormat,
+    /// Where it goes
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(super) enum ExportFormat {
+    Safetensors,
+    Onnx,
+    Keras,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `innkeeper import`: an ONNX file becomes a bundle.
+//! `innkeeper import`: an ONNX file, or a model of Keras, becomes a bundle.
 
 use std::fs;
 use std::path::Path;
@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use innkeeper_catalog::ModelName;
 use innkeeper_deploy::bundle::{PluginAsset, PluginToml};
+use innkeeper_formats::keras;
 use innkeeper_sandbox::Network;
 use innkeeper_tensor::Buffer;
 
@@ -14,26 +15,42 @@ use super::{build, output};
 use crate::failure::{Code, Failure};
 use crate::guest::onnx;
 
-/// What the file is called in the bundle.
-const ASSET: &str = "model.onnx";
-
 pub(super) fn run(args: &Import) -> Result<()> {
     let file = &args.file;
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let network = Network::load(&Buffer::from_vec(bytes), u64::MAX).map_err(|error| {
-        let text = format!("{} cannot be served: {error}", file.display());
-        Failure::new(Code::Failed, text)
-    })?;
     let name = name(args)?;
     let out = match &args.out {
         Some(path) => path.clone(),
         None => format!("{name}.bundle").into(),
     };
-    let (folder, path) = place(file)?;
+    let refused = |error: &dyn std::fmt::Display| {
+        Failure::new(Code::Failed, format!("{} cannot be served: {error}", file.display()))
+    };
+    // The assets of a Keras model lie here until they are packed.
+    let scratch;
+    let (folder, assets, network) = if is_keras(file) {
+        let model = keras::read(&bytes).map_err(|error| refused(&error))?;
+        let assets = model.to_assets().map_err(|error| refused(&error))?;
+        scratch = tempfile::tempdir().context("cannot make a folder for temporary files")?;
+        for (name, bytes) in &assets {
+            fs::write(scratch.path().join(name), bytes)
+                .with_context(|| format!("cannot write {name}"))?;
+        }
+        let asset = |(name, _): &(&str, Vec<u8>)| PluginAsset {
+            name: (*name).into(),
+            path: (*name).into(),
+        };
+        (scratch.path(), assets.iter().map(asset).collect(), model.onnx)
+    } else {
+        let (folder, path) = place(file)?;
+        (folder, vec![PluginAsset { name: keras::ONNX_ASSET.into(), path }], bytes)
+    };
+    let network = Network::load(&Buffer::from_vec(network), u64::MAX);
+    let network = network.map_err(|error| refused(&error))?;
     let plugin = PluginToml {
         version: Some(args.version.clone()),
         description: args.description.clone(),
-        assets: vec![PluginAsset { name: ASSET.into(), path }],
+        assets,
         ..PluginToml::named(name.as_str())
     };
     let packed = build::write(folder, &plugin, &onnx::component()?, &out)?;
@@ -44,6 +61,12 @@ pub(super) fn run(args: &Import) -> Result<()> {
     }
     output::line(&format!("{} ({}, {})", out.display(), output::size(packed.bytes), packed.digest));
     Ok(())
+}
+
+/// Whether a file's name says that it is Keras's.
+fn is_keras(file: &Path) -> bool {
+    let suffix = file.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default();
+    ["h5", "hdf5", "keras"].contains(&&*suffix.to_ascii_lowercase())
 }
 
 /// The model's name: what was said, else what the file is called, with a hyphen for what no name may have.

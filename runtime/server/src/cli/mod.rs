@@ -8,6 +8,7 @@ mod build;
 mod client;
 mod curve;
 mod datasets;
+mod export;
 mod import;
 mod infer;
 mod input;
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Test(args) => return test::run(&args),
         Command::Push(args) => push::run(&host, &args),
         Command::List(args) => models::list(&host, &args),
