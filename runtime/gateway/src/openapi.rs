@@ -74,7 +74,7 @@ const SHARED: [Row; 24] = [
 ];
 
 /// What is the caller's own.
-const OWN: [Row; 55] = [
+const OWN: [Row; 68] = [
     Row(GET, "/v2/logging", "What is kept of models' messages", Nothing, 200, ANY),
     Row(POST, "/v2/logging", "Says what is kept of models' messages", Json("Logging"), 200, ANY),
     Row(GET, "/v2/trace/setting", "Tracing, which is off", Nothing, 200, ANY),
@@ -175,6 +175,19 @@ const OWN: [Row; 55] = [
     Row(POST, "/api/v1/tenants/{tenant}/keys", "Makes a key", Json("Key"), 201, ANY),
     Row(DELETE, "/api/v1/keys/{id}", "Revokes a key", Nothing, 204, Nothing),
     Row(GET, "/api/v1/whoami", "Whose key this is", Nothing, 200, ANY),
+    Row(GET, "/v1/files", "Datasets, as OpenAI lists files", Nothing, 200, ANY),
+    Row(POST, "/v1/files", "Makes a dataset of a file", Other("multipart/form-data"), 200, ANY),
+    Row(GET, "/v1/files/{file}", "A dataset, as OpenAI has it", Nothing, 200, ANY),
+    Row(GET, "/v1/files/{file}/content", "A job's numbers", Nothing, 200, Other("text/csv")),
+    Row(DELETE, "/v1/files/{file}", "Deletes a dataset", Nothing, 200, ANY),
+    Row(GET, "/v1/fine_tuning/jobs", "Jobs, as OpenAI lists them", Nothing, 200, ANY),
+    Row(POST, "/v1/fine_tuning/jobs", "Submits a training job", ANY, 200, ANY),
+    Row(GET, "/v1/fine_tuning/jobs/{job}", "A job, as OpenAI has it", Nothing, 200, ANY),
+    Row(GET, "/v1/fine_tuning/jobs/{job}/events", "What happened in a job", Nothing, 200, ANY),
+    Row(GET, "/v1/fine_tuning/jobs/{job}/checkpoints", "A job's epochs", Nothing, 200, ANY),
+    Row(POST, "/v1/fine_tuning/jobs/{job}/pause", "Rests a job", Nothing, 200, ANY),
+    Row(POST, "/v1/fine_tuning/jobs/{job}/resume", "Goes on with a job", Nothing, 200, ANY),
+    Row(POST, "/v1/fine_tuning/jobs/{job}/cancel", "Ends a job", Nothing, 200, ANY),
     Row(GET, "/api/v1/datasets", "The tenant's datasets", Nothing, 200, ANY),
     Row(GET, "/api/v1/datasets/{dataset}", "A dataset", Nothing, 200, ANY),
     Row(POST, "/api/v1/datasets/{dataset}", "Makes a dataset", ANY, 201, ANY),
@@ -182,9 +195,9 @@ const OWN: [Row; 55] = [
     Row(GET, "/api/v1/jobs", "The tenant's jobs", Nothing, 200, ANY),
     Row(POST, "/api/v1/jobs", "Submits a job", ANY, 201, ANY),
     Row(GET, "/api/v1/jobs/{job}", "A job", Nothing, 200, ANY),
-    Row(POST, "/api/v1/jobs/{job}/pause", "Rests a job", Nothing, 200, ANY),
-    Row(POST, "/api/v1/jobs/{job}/resume", "Goes on with a job", Nothing, 200, ANY),
-    Row(POST, "/api/v1/jobs/{job}/cancel", "Ends a job", Nothing, 200, ANY),
+    Row(POST, "/api/v1/jobs/{job}/pause", "Rests a job", Nothing, 202, ANY),
+    Row(POST, "/api/v1/jobs/{job}/resume", "Goes on with a job", Nothing, 202, ANY),
+    Row(POST, "/api/v1/jobs/{job}/cancel", "Ends a job", Nothing, 202, ANY),
     Row(GET, "/api/v1/jobs/{job}/events", "What happened in a job", Nothing, 200, ANY),
 ];
 
