@@ -31,6 +31,7 @@
 mod op;
 
 mod backend;
+mod coded;
 mod cost;
 mod cpu;
 #[cfg(feature = "cuda")]
@@ -42,6 +43,7 @@ mod pool;
 mod run;
 
 pub use backend::Backend;
+pub use coded::Unpacked;
 pub use cpu::{Cpu, Isa};
 #[cfg(feature = "cuda")]
 pub use cuda::Cuda;

@@ -15,7 +15,7 @@ pub struct Buffer {
     range: Range<usize>,
 }
 
-/// Bytes that lie where the host cannot read them, such as on an accelerator, until they are fetched.
+/// Bytes that lie where the host cannot read them, such as on an accelerator or in a code, until they are fetched.
 ///
 /// What lies there is what [`Tensor::new`](crate::Tensor::new) would accept: whoever made it vouches that a BOOL is 0 or 1.
 pub trait Remote: Any + Send + Sync {
@@ -27,6 +27,11 @@ pub trait Remote: Any + Send + Sync {
     /// # Errors
     /// They could not be brought here.
     fn fetch(&self) -> Result<&[u8], FetchError>;
+
+    /// Bytes of this machine's memory that were taken to serve readers, and are kept.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Bytes that lie elsewhere could not be brought here; the text says why.
@@ -110,6 +115,11 @@ impl Buffer {
             Some(remote) => remote.fetch().map(|_| ()),
             None => Ok(()),
         }
+    }
+
+    /// Bytes of memory that were taken to serve readers of bytes that lie elsewhere, and are kept.
+    pub fn kept_bytes(&self) -> usize {
+        (*self.owner).remote().map_or(0, |remote| remote.kept_bytes())
     }
 
     /// The vector that [`Buffer::from_vec`] took, when nobody else holds these bytes: for using its memory again.

@@ -208,7 +208,7 @@ impl Tensor {
 
     /// The bytes of everything that was derived from this tensor and is kept.
     pub fn derived_byte_length(&self) -> usize {
-        self.memo.as_ref().map_or(0, |memo| memo.byte_length())
+        self.memo.as_ref().map_or(0, |memo| memo.byte_length()) + self.data.kept_bytes()
     }
 
     /// Brings bytes that lie elsewhere here; see [`Buffer::fetch`].

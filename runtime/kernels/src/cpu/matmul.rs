@@ -79,13 +79,41 @@ fn half_linear(
     (bias, residual): Added<'_>,
     activation: Activation,
 ) -> Result<Tensor, OpError> {
-    let &Sizes { m, k, n, .. } = sizes;
     let from = widened(x, run)?;
     let wide = |operand: Option<&Tensor>| operand.map(|it| widened(it, run)).transpose();
     let (bias, residual) = (wide(bias)?, wide(residual)?);
-    let (a, right) = (elements::<f32>(&from)?, Halves::of(weight, [n, k], run.isa())?);
-    let bias = bias.as_ref().map(elements::<f32>).transpose()?;
-    let residual = residual.as_ref().map(elements::<f32>).transpose()?;
+    let added = (bias.as_ref(), residual.as_ref());
+    let out = product_of_halves(run, sizes, [&from, weight], added, activation)?;
+    narrowed(x.dtype(), sizes.shape.clone(), out, run)
+}
+
+/// A linear layer of FP32 whose weight `[out, in]` alone is kept in 16-bit floats.
+pub(super) fn linear_of_halves(
+    run: &Run<'_>,
+    x: &Tensor,
+    weight: &Tensor,
+    added: Added<'_>,
+    activation: Activation,
+) -> Result<Tensor, OpError> {
+    let (bias, residual) = added;
+    let [of_bias, of_residual] = [bias, residual].map(|operand| operand.map(Tensor::shape));
+    let sizes = shapes::linear("linear", x.shape(), weight.shape(), of_bias, of_residual)?;
+    let out = product_of_halves(run, &sizes, [x, weight], added, activation)?;
+    tensor(DType::Fp32, sizes.shape, out)
+}
+
+/// activation(x weight^T + bias + residual) of FP32 operands but the weight, which is of 16-bit floats.
+fn product_of_halves(
+    run: &Run<'_>,
+    sizes: &Sizes,
+    [x, weight]: [&Tensor; 2],
+    (bias, residual): Added<'_>,
+    activation: Activation,
+) -> Result<Vec<f32>, OpError> {
+    let &Sizes { m, k, n, .. } = sizes;
+    let (a, right) = (elements::<f32>(x)?, Halves::of(weight, [n, k], run.isa())?);
+    let bias = bias.map(elements::<f32>).transpose()?;
+    let residual = residual.map(elements::<f32>).transpose()?;
     let b = Right { k, n, elements: &[], transposed: true };
     let product = Product {
         bias: bias.as_deref(),
@@ -95,7 +123,7 @@ fn half_linear(
     };
     let mut out = run.scratch::<f32>(sizes.shape.elements())?;
     product.run_coded(&right, run, &mut out)?;
-    narrowed(x.dtype(), sizes.shape.clone(), out, run)
+    Ok(out)
 }
 
 /// What is added to a product before its activation: bias and residual.

@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod bytes;
+mod coded;
 mod conv;
 mod copy;
 mod create;
@@ -73,6 +74,19 @@ impl Cpu {
     pub fn isa(&self) -> Isa {
         self.isa
     }
+
+    /// What comes of operands of which some are kept in a code, if that is to be read as it is.
+    fn in_code(
+        &self,
+        op: &Op,
+        inputs: &[&Tensor],
+        run: &Run<'_>,
+    ) -> Result<Option<Tensor>, OpError> {
+        match inputs.iter().any(|x| x.data().is_remote()) {
+            true => coded::run(self, op, inputs, run),
+            false => Ok(None),
+        }
+    }
 }
 
 impl Backend for Cpu {
@@ -82,6 +96,9 @@ impl Backend for Cpu {
 
     fn run(&self, op: &Op, inputs: &[&Tensor], run: &Run<'_>) -> Result<Vec<Tensor>, OpError> {
         let run = &run.by(self.isa);
+        if let Some(result) = self.in_code(op, inputs, run)? {
+            return Ok(vec![result]);
+        }
         match (op, inputs) {
             (Op::Move(of), _) => {
                 let results = checked_all(op, inputs)?;
@@ -182,6 +199,9 @@ impl Backend for Cpu {
         let (dtype, shape) = checked(op, inputs)?;
         run.check()?;
         let run = &run.by(self.isa);
+        if let Some(result) = self.in_code(op, inputs, run)? {
+            return Ok(result);
+        }
         let name = op.name();
         match (op, inputs) {
             (Op::Full { value, .. }, []) => create::full(dtype, shape, *value, run),

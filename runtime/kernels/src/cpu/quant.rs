@@ -285,41 +285,117 @@ fn linear8(
     let (from, scales) = (elements::<f32>(x)?, elements::<f32>(scales)?);
     let bias = bias.map(elements::<f32>).transpose()?;
     let residual = residual.map(elements::<f32>).transpose()?;
-    let mut of_rows = vec![(0f32, 0u8); m];
-    let together = (CHUNK / k.max(1)).max(1);
-    run.pieces(&mut of_rows, together, |piece, of_rows| {
-        for (index, of_row) in of_rows.iter_mut().enumerate() {
-            *of_row = scale_of(range(&from[(piece * together + index) * k..][..k]));
+    let plain = Plain { k, n, bytes: weight.as_bytes(), transposed: true, unsigned: false };
+    let right = Right::of(plain, weight, run.isa())?;
+    let product = Product8 {
+        sizes: [m, k, n],
+        x: &from,
+        right: &right,
+        scales: &scales,
+        bias: bias.as_deref(),
+        residual: residual.as_deref(),
+        activation,
+    };
+    let mut out = run.scratch::<f32>(sizes.shape.elements())?;
+    product.run(run, &mut out)?;
+    tensor(DType::Fp32, sizes.shape.clone(), out)
+}
+
+/// x (FP32 `[.., k]`) times weight (INT8 `[k, n]`) whose row i stands for itself times scale i (FP32 `[k]`), FP32 of this
+/// shape: the scales go into x, whose rows are then quantised each by its own range.
+pub(super) fn matmul8(
+    x: &Tensor,
+    weight: &Tensor,
+    scales: &Tensor,
+    shape: Shape,
+    run: &Run<'_>,
+) -> Result<Tensor, OpError> {
+    let &[k, n] = weight.shape().dims() else { return Err(refused(weight.dtype())) };
+    let (from, scales) = (elements::<f32>(x)?, elements::<f32>(scales)?);
+    let m = from.len().checked_div(k).unwrap_or(0);
+    let mut out = run.scratch::<f32>(shape.elements())?;
+    if k == 0 {
+        out.fill(0.0);
+        return tensor(DType::Fp32, shape, out);
+    }
+    let mut scaled = run.scratch::<f32>(from.len())?;
+    run.pieces(&mut scaled, (CHUNK / k).max(1) * k, |piece, out| {
+        let from = &from[piece * (CHUNK / k).max(1) * k..];
+        for (out, from) in out.chunks_exact_mut(k).zip(from.chunks_exact(k)) {
+            let pairs = out.iter_mut().zip(from).zip(&*scales);
+            pairs.for_each(|((out, x), scale)| *out = x * scale);
         }
         Ok(())
     })?;
-    let left = Left::new(run, m, k, |row, out| {
-        let (scale, zero) = of_rows[row];
-        quantize_row(&from[row * k..][..k], scale, zero.into(), (0, 255), out);
-    })?;
-    let plain = Plain { k, n, bytes: weight.as_bytes(), transposed: true, unsigned: false };
+    let plain = Plain { k, n, bytes: weight.as_bytes(), transposed: false, unsigned: false };
     let right = Right::of(plain, weight, run.isa())?;
-    let none = vec![0f32; if bias.is_none() { n } else { 0 }];
-    let bias = bias.as_deref().unwrap_or(&none);
-    let mut out = run.scratch::<f32>(sizes.shape.elements())?;
-    multiply(run, &left, &right, &mut out, |row, first, sums, out| {
-        let (scale, zero) = of_rows[row];
-        let zero = i32::from(zero);
-        let width = out.len();
-        let (columns, scales) = (&right.sums[first..][..width], &scales[first..][..width]);
-        let bias = &bias[first..][..width];
-        for j in 0..width {
-            let sum = sums[j].wrapping_sub(zero.wrapping_mul(columns[j]));
-            out[j] = sum as f32 * (scale * scales[j]) + bias[j];
-        }
-        if let Some(residual) = &residual {
-            let residual = &residual[row * n + first..];
-            out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
-        }
-        activation::apply(activation, out);
-    })?;
-    left.give(run);
-    tensor(DType::Fp32, sizes.shape.clone(), out)
+    let product = Product8 {
+        sizes: [m, k, n],
+        x: &scaled,
+        right: &right,
+        scales: &vec![1f32; n],
+        bias: None,
+        residual: None,
+        activation: Activation::None,
+    };
+    product.run(run, &mut out)?;
+    run.give(scaled);
+    tensor(DType::Fp32, shape, out)
+}
+
+/// A product of rows that are quantised as they come by bytes that are.
+struct Product8<'a> {
+    /// m, k and n.
+    sizes: [usize; 3],
+    /// `[m, k]`.
+    x: &'a [f32],
+    right: &'a Right,
+    /// `[n]`.
+    scales: &'a [f32],
+    /// `[n]`.
+    bias: Option<&'a [f32]>,
+    /// `[m, n]`.
+    residual: Option<&'a [f32]>,
+    activation: Activation,
+}
+
+impl Product8<'_> {
+    /// Writes every element of `out`.
+    fn run(&self, run: &Run<'_>, out: &mut [f32]) -> Result<(), OpError> {
+        let &Product8 { sizes: [m, k, n], x: from, right, .. } = self;
+        let mut of_rows = vec![(0f32, 0u8); m];
+        let together = (CHUNK / k.max(1)).max(1);
+        run.pieces(&mut of_rows, together, |piece, of_rows| {
+            for (index, of_row) in of_rows.iter_mut().enumerate() {
+                *of_row = scale_of(range(&from[(piece * together + index) * k..][..k]));
+            }
+            Ok(())
+        })?;
+        let left = Left::new(run, m, k, |row, out| {
+            let (scale, zero) = of_rows[row];
+            quantize_row(&from[row * k..][..k], scale, zero.into(), (0, 255), out);
+        })?;
+        let none = vec![0f32; if self.bias.is_none() { n } else { 0 }];
+        let bias = self.bias.unwrap_or(&none);
+        multiply(run, &left, right, out, |row, first, sums, out| {
+            let (scale, zero) = of_rows[row];
+            let zero = i32::from(zero);
+            let width = out.len();
+            let (columns, scales) = (&right.sums[first..][..width], &self.scales[first..][..width]);
+            let bias = &bias[first..][..width];
+            for j in 0..width {
+                let sum = sums[j].wrapping_sub(zero.wrapping_mul(columns[j]));
+                out[j] = sum as f32 * (scale * scales[j]) + bias[j];
+            }
+            if let Some(residual) = self.residual {
+                let residual = &residual[row * n + first..];
+                out.iter_mut().zip(residual).for_each(|(out, residual)| *out += residual);
+            }
+            activation::apply(self.activation, out);
+        })?;
+        left.give(run);
+        Ok(())
+    }
 }
 
 fn weight8(

@@ -120,6 +120,11 @@ impl<'a> Product<'a> {
         Ok(())
     }
 
+    /// How wide the panels of a right side are.
+    pub(super) fn columns(run: &Run<'_>) -> usize {
+        kernel(run.isa()).columns
+    }
+
     /// [`Product::run`] with a right side that is made as it is used: its panels, while b says its sizes only.
     pub(super) fn run_coded(
         &self,
