@@ -1,5 +1,10 @@
 //! Weights: a safetensors file as named tensors over its own bytes.
 
+pub mod compressed;
+mod write;
+
+pub use write::{WriteError, to_bytes};
+
 use std::collections::BTreeMap;
 
 use innkeeper_tensor::{Buffer, DType, Shape, ShapeError, Tensor, TensorError};
@@ -51,6 +56,17 @@ pub enum SafetensorsError {
         /// What is wrong.
         source: ShapeError,
     },
+    /// What the file says of compressed tensors does not read.
+    #[error("what it says of compressed tensors (the key {key:?} of its metadata) cannot be used: {0}", key = compressed::KEY)]
+    Compression(String),
+    /// A compressed tensor whose parts do not make one.
+    #[error("its compressed tensor {name:?}: {problem}")]
+    Compressed {
+        /// Which tensor.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A tensor whose bytes are no elements of its dtype.
     #[error("its tensor {name:?}: {source}")]
     Elements {
@@ -61,8 +77,20 @@ pub enum SafetensorsError {
     },
 }
 
+/// What a file says of itself: the strings of its header's `__metadata__`.
+///
+/// # Errors
+/// See [`SafetensorsError`].
+pub fn metadata(file: &Buffer) -> Result<BTreeMap<String, String>, SafetensorsError> {
+    check_header(file.as_bytes())?;
+    let (_, metadata) = SafeTensors::read_metadata(file.as_bytes())
+        .map_err(|error| SafetensorsError::Malformed(error.to_string()))?;
+    Ok(metadata.metadata().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect())
+}
+
 /// The tensors of a file, by name, as constants. They are views of `file`, so they cost no memory of their own; only where its data
-/// lies so that elements would straddle their alignment is it copied, once.
+/// lies so that elements would straddle their alignment is it copied, once. Tensors that the file keeps in parts, see
+/// [`compressed`], are there under the names that they had, and their parts are not.
 ///
 /// # Errors
 /// See [`SafetensorsError`].
@@ -75,7 +103,12 @@ pub fn tensors(file: &Buffer) -> Result<BTreeMap<String, Tensor>, SafetensorsErr
         return Err(SafetensorsError::TooMany { got: infos.len() });
     }
     let data = aligned(file, LENGTH_BYTES + header)?;
-    infos.into_iter().map(|(name, info)| tensor(&data, name, info)).collect()
+    let parts = infos.into_iter().map(|(name, info)| tensor(&data, name, info));
+    let mut tensors = parts.collect::<Result<_, _>>()?;
+    if let Some(text) = metadata.metadata().as_ref().and_then(|said| said.get(compressed::KEY)) {
+        compressed::open(text, &mut tensors)?;
+    }
+    Ok(tensors)
 }
 
 /// The length comes first, so that a huge header is refused before it is parsed.

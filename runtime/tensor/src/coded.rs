@@ -51,6 +51,9 @@ pub struct Coded {
     expanded: OnceLock<Option<Vec<f32>>>,
 }
 
+/// The most multiply-adds that writing a product out may take, about half a second.
+const PRODUCT_COST_MAX: usize = 1 << 34;
+
 /// Parts that are no tensor of the shape that was said; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -243,7 +246,8 @@ fn check(code: Code, rows: usize, columns: usize) -> Result<Code, CodedError> {
         Code::LowRank { left, right } => {
             let rank = left.shape().dims().get(1).copied().unwrap_or(0);
             for factor in [&left, &right] {
-                let product = Coded::behind(factor).map(|it| matches!(it.code, Code::LowRank { .. }));
+                let product =
+                    Coded::behind(factor).map(|it| matches!(it.code, Code::LowRank { .. }));
                 if product == Some(true) {
                     return Err(CodedError("a factor of a product is a product itself".into()));
                 }
@@ -251,6 +255,11 @@ fn check(code: Code, rows: usize, columns: usize) -> Result<Code, CodedError> {
             // A few bytes must not stand for many elements.
             if rank == 0 || (rows + columns).saturating_mul(rank) >= rows.saturating_mul(columns) {
                 let text = format!("[{rows}, {columns}] as a product of rank {rank} saves nothing");
+                return Err(CodedError(text));
+            }
+            if rows.saturating_mul(columns).saturating_mul(rank) > PRODUCT_COST_MAX {
+                let text =
+                    format!("[{rows}, {columns}] as a product of rank {rank} takes too long");
                 return Err(CodedError(text));
             }
             Code::LowRank {

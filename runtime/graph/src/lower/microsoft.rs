@@ -1,7 +1,7 @@
 //! What ONNX Runtime's quantiser writes beyond ONNX: operators of the domain com.microsoft on bytes. All but the product
 //! are worked out in FP32 between their operands' and their result's steps.
 
-use innkeeper_kernels::{Binary, Op, PoolKind, Pooling, Unary, Window};
+use innkeeper_kernels::{Activation, Binary, Op, PoolKind, Pooling, Quant, Unary, Window};
 use innkeeper_tensor::DType;
 
 use super::quant::{Steps, dequantized, integer, quantized};
@@ -17,6 +17,7 @@ pub(super) fn find(op_type: &str) -> Option<Lower> {
         "QLinearGlobalAveragePool" | "QLinearAveragePool" => pool,
         "QLinearConcat" => concat,
         "QGemm" => gemm,
+        "MatMulNBits" => few_bits,
         _ => return None,
     })
 }
@@ -123,4 +124,36 @@ fn gemm(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
         Some(_) => narrow(m, y, inputs, 7),
         None => Ok(vec![y]),
     }
+}
+
+/// x W^T, where W `[N, K]` is kept in 4 bits with a scale for each block of a row.
+fn few_bits(m: &mut Machine<'_>, node: &Node, inputs: &[Option<Val>]) -> Lowered {
+    if node.int("bits", 4)? != 4 {
+        return Err(Fail::Unsupported(format!("{} bits; there is 4", node.int("bits", 4)?)));
+    }
+    if optional(inputs, 3).is_some() || optional(inputs, 4).is_some() {
+        return Err(Fail::Unsupported("zero points and groups by index".into()));
+    }
+    let size = |name: &str| -> Result<usize, Fail> {
+        let size = node.int(name, 0)?;
+        usize::try_from(size).ok().filter(|&size| size > 0).ok_or_else(|| {
+            invalid(format_args!("the attribute {name} is {size}; wanted 1 or more"))
+        })
+    };
+    let (k, n, group) = (size("K")?, size("N")?, size("block_size")?);
+    if !k.is_multiple_of(group) {
+        return Err(Fail::Unsupported(format!("rows of {k} in blocks of {group}")));
+    }
+    let (x, weight, scales) = (operand(inputs, 0)?, operand(inputs, 1)?, operand(inputs, 2)?);
+    let weight = reshape(m, weight, &[n, k / 2])?;
+    let scales = reshape(m, scales, &[n, k / group])?;
+    let bias = optional(inputs, 5);
+    let op = Quant::Linear4 {
+        group,
+        bias: bias.is_some(),
+        residual: false,
+        activation: Activation::None,
+    };
+    let operands: Vec<Val> = [x, weight, scales].into_iter().chain(bias).collect();
+    Ok(vec![m.emit(Op::Quant(op), &operands)?])
 }

@@ -12,6 +12,11 @@ use crate::cpu::{matmul, quant};
 use crate::infer::{layout as shapes, matmul as sizes};
 use crate::{Activation, Backend, Cpu, Op, OpError, Quant, Run};
 
+/// The most multiply-adds of writing rows of a product out.
+const WRITTEN_COST_MAX: usize = 1 << 34;
+/// How many rows are written out between two looks at the deadline.
+const ROWS_BETWEEN_CHECKS: usize = 256;
+
 /// `op` on operands of which some are in a code; `None` when all elements are wanted, which are there then.
 pub(super) fn run(
     cpu: &Cpu,
@@ -69,11 +74,20 @@ fn written(
     mut pick: impl FnMut(usize) -> usize,
 ) -> Result<Tensor, OpError> {
     let (_, width) = coded.matrix();
+    if let Code::LowRank { left, .. } = coded.code() {
+        let cost = left.shape().dims()[1].saturating_mul(shape.elements());
+        if cost > WRITTEN_COST_MAX {
+            let text = format!("{cost} steps to write rows out, and {WRITTEN_COST_MAX} may be");
+            return Err(OpError::Unsupported(text));
+        }
+    }
     let mut out = run.scratch::<f32>(shape.elements())?;
     if width > 0 {
         for (at, out) in out.chunks_exact_mut(width).enumerate() {
-            let row = pick(at);
-            coded.write(row, 0..width, out);
+            if at % ROWS_BETWEEN_CHECKS == 0 {
+                run.check()?;
+            }
+            coded.write(pick(at), 0..width, out);
         }
     }
     tensor(DType::Fp32, shape, out)
@@ -108,9 +122,8 @@ fn linear(
         let parts = parts.iter().copied().chain(of_bias).chain(of_residual);
         parts.cloned().collect()
     };
-    let by = |op: Op, operands: Vec<Tensor>| {
-        cpu.run_one(&op, &operands.iter().collect::<Vec<_>>(), run)
-    };
+    let by =
+        |op: Op, operands: Vec<Tensor>| cpu.run_one(&op, &operands.iter().collect::<Vec<_>>(), run);
     match coded.code() {
         Code::Int8 { values, scales } => {
             let op = Op::Quant(Quant::Linear8 { bias, residual, activation });

@@ -8,6 +8,7 @@ mod values;
 
 mod attention;
 mod cast;
+mod coded;
 mod conv;
 #[cfg(feature = "cuda")]
 mod cuda;

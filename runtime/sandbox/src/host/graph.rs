@@ -233,6 +233,7 @@ impl graph::HostGraph for State {
         let graph = self.table.get(&this)?.clone();
         let mut named = Vec::with_capacity(inputs.len());
         for (name, handle) in inputs {
+            self.open(&handle)?;
             named.push(Named { name, tensor: self.table.get(&handle)?.tensor.clone() });
         }
         let answer = self.run_graph(&graph, named, &outputs, &|_| Ok(())).await?;

@@ -262,6 +262,9 @@ impl State {
         let mut taken = Vec::with_capacity(outputs.len());
         let mut bytes: u64 = 0;
         for NamedTensor { name, value } in outputs {
+            if let Err(HostError::Told(error)) = self.open(&value) {
+                return Err(self.answered(error));
+            }
             let HostTensor { tensor, .. } =
                 self.pull(value).map_err(|error| GuestError::Trap(error.to_string()))?;
             bytes += tensor.data().len() as u64;

@@ -1,12 +1,14 @@
 //! Operations: every one is checked, charged, and only then computed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use innkeeper_kernels::{Backend, Op};
-use innkeeper_tensor::{DType, Shape, Tensor};
+use innkeeper_kernels::{Backend, Op, Unpacked};
+use innkeeper_tensor::{Coded, DType, FetchError, Remote, Shape, Tensor};
 use wasmtime::component::Resource;
 
 use super::{HostError, HostTensor, State};
+use crate::Charge;
 use crate::bindings::innkeeper::model::types::Error;
 
 type Handle = Resource<HostTensor>;
@@ -52,6 +54,7 @@ impl State {
             charges.push(self.charge(dtype.size().unwrap_or(1) as u64 * shape.elements() as u64)?);
         }
         let operands: Vec<&Tensor> = inputs.iter().collect();
+        let _meanwhile = self.unpack(op, handles, &operands)?;
         let stop = self.stop();
         let run = self.lent_run().until(&stop);
         let results = if long {
@@ -120,6 +123,47 @@ impl State {
         Ok(count.ok().and_then(|count| count.first().copied()).unwrap_or(0))
     }
 
+    /// Counts what operands that are kept in a code take beyond it. What is wanted for this operation alone is charged as
+    /// long as the answer is kept.
+    fn unpack(
+        &mut self,
+        op: &Op,
+        handles: &[&Handle],
+        operands: &[&Tensor],
+    ) -> Result<Vec<Arc<Charge>>, HostError> {
+        let mut meanwhile = Vec::new();
+        if !operands.iter().any(|x| x.data().is_remote()) {
+            return Ok(meanwhile);
+        }
+        for (index, handle) in handles.iter().enumerate() {
+            match Unpacked::of(op, operands, index) {
+                Unpacked::No => {}
+                Unpacked::Meanwhile => {
+                    meanwhile.push(self.charge(operands[index].data().len() as u64)?);
+                }
+                Unpacked::Kept => self.open(handle)?,
+            }
+        }
+        Ok(meanwhile)
+    }
+
+    /// Writes out the elements of a weight that is kept in a code, for whoever reads bytes; they count with it.
+    pub(super) fn open(&mut self, handle: &Handle) -> Result<(), HostError> {
+        let HostTensor { tensor, derived, .. } = self.table.get(handle)?;
+        let Some(coded) = Coded::behind(tensor).filter(|coded| !coded.is_expanded()) else {
+            return Ok(());
+        };
+        if let Some(derived) = derived {
+            let bytes = tensor.derived_byte_length() + coded.byte_length();
+            let limit = derived.limit();
+            if let Err(over) = derived.count_bytes(bytes as u64) {
+                return Err(self.over(limit, over));
+            }
+        }
+        let failed = |error: FetchError| HostError::Told(Error::ResourceExhausted(error.0));
+        tensor.fetch().map_err(failed)
+    }
+
     /// What a kernel keeps of weights counts with them.
     fn count_derived(&mut self, handles: &[&Handle]) -> Result<(), HostError> {
         for handle in handles {
@@ -135,16 +179,18 @@ impl State {
 
     /// Another handle on bytes that are counted already.
     pub(super) fn alias(&mut self, handle: &Handle, tensor: Tensor) -> Answer {
-        let charge = self.table.get(handle)?.charge.clone();
-        self.push(tensor, charge)
+        let HostTensor { charge, derived, .. } = self.table.get(handle)?;
+        let (charge, derived) = (charge.clone(), derived.clone());
+        self.push_weight(tensor, charge, derived)
     }
 
     pub(super) fn part(
-        &self,
+        &mut self,
         handle: &Handle,
         offset: u64,
         length: u64,
     ) -> Result<Vec<u8>, HostError> {
+        self.open(handle)?;
         let bytes = self.tensor(handle)?.as_bytes();
         let max = self.limits.guest_memory_bytes_max;
         if length > max {

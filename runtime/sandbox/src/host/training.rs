@@ -44,6 +44,7 @@ impl State {
         read: &[Handle],
     ) -> Result<Option<Tensor>, HostError> {
         distinct(changing)?;
+        changing.iter().chain(read).try_for_each(|handle| self.open(handle))?;
         let op = Op::Optim(optim);
         let mut kinds: Vec<(DType, &Shape)> = Vec::with_capacity(changing.len() + read.len());
         for handle in changing.iter().chain(read) {

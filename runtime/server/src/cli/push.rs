@@ -42,7 +42,7 @@ pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Bundle> {
+pub(super) fn read(path: &Path) -> Result<Bundle> {
     let doing = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(doing)?;
     let mut bytes = Vec::new();
