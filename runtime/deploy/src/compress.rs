@@ -5,6 +5,7 @@
 
 mod code;
 mod file;
+mod low_rank;
 mod onnx;
 mod plan;
 mod prune;
@@ -100,9 +101,10 @@ pub fn compress(
         return Err(CompressError::NoWeights);
     }
     let report = Report::new(plan, bundle, &manifest, tensors);
-    if !report.tensors.iter().any(|tensor| tensor.note.is_none()) {
+    if report.total.compressed == 0 {
         let first = report.tensors.iter().find_map(|tensor| {
-            tensor.note.as_ref().map(|note| format!("{:?} {note}", tensor.name))
+            let why = tensor.note.as_ref().or(tensor.remark.as_ref())?;
+            Some(format!("{:?}: {why}", tensor.name))
         });
         return Err(CompressError::NothingDone(first.unwrap_or("there is none".into())));
     }

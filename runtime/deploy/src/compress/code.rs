@@ -3,9 +3,10 @@
 use innkeeper_kernels::{Backend, Cpu, Op, Quant, Run};
 use innkeeper_tensor::{Code, Coded, DType, Shape, Tensor, bf16, f16};
 
-use super::CompressError;
 use super::plan::{Plan, Target};
 use super::prune::pruned;
+use super::report::UNTOUCHED;
+use super::{CompressError, low_rank};
 
 /// Weights of fewer elements are left: they save nothing that counts.
 pub(super) const ELEMENTS_MIN: usize = 256;
@@ -47,14 +48,62 @@ pub(super) fn made(weight: &Tensor, plan: &Plan) -> Result<Made, CompressError> 
         None => (elements.into_owned(), Vec::new()),
     };
     let matrix = Tensor::from_vec(&[dims[0], width], elements).map_err(failed)?;
-    let Some(to) = plan.to else {
-        let tensor = matrix.reshaped(weight.shape().clone()).map_err(failed)?;
-        return Ok(Made { tensor, method: method.concat(), remark: None });
+    let factored = plan.rank.map(|rank| product(&matrix, rank, plan)).transpose()?;
+    let (code, remark) = match (factored, plan.to) {
+        (Some(Ok((code, name))), _) => {
+            method.push(name);
+            (code, None)
+        }
+        (Some(Err(why)), None) => {
+            let tensor = matrix.reshaped(weight.shape().clone()).map_err(failed)?;
+            let method = if method.is_empty() { UNTOUCHED.into() } else { method.join(" ") };
+            return Ok(Made { tensor, method, remark: Some(why) });
+        }
+        (None, None) => {
+            let tensor = matrix.reshaped(weight.shape().clone()).map_err(failed)?;
+            return Ok(Made { tensor, method: method.join(" "), remark: None });
+        }
+        (why, Some(to)) => {
+            let (code, name, remark) = code(&matrix, to, plan.group)?;
+            method.push(name);
+            (code, remark.or(why.and_then(Result::err)))
+        }
     };
-    let (code, name, remark) = code(&matrix, to, plan.group)?;
-    method.push(name);
     let tensor = Coded::tensor(weight.shape().clone(), code).map_err(failed)?;
     Ok(Made { tensor, method: method.join(" "), remark })
+}
+
+/// A matrix as a product, whose factors are in the plan's code where they are large enough, or why it stays whole.
+fn product(
+    matrix: &Tensor,
+    rank: usize,
+    plan: &Plan,
+) -> Result<Result<(Code, &'static str), String>, CompressError> {
+    let &[rows, columns] = matrix.shape().dims() else {
+        return Ok(Err("it is no matrix".into()));
+    };
+    if (rows + columns) * rank >= rows * columns {
+        return Ok(Err(format!("a product of rank {rank} would save nothing")));
+    }
+    if rows.min(columns) > low_rank::SIDE_MAX {
+        return Ok(Err(format!("both its sides are over {}", low_rank::SIDE_MAX)));
+    }
+    let (left, right) = low_rank::factors(matrix, rank)?;
+    let of_factors = Plan { prune: None, rank: None, ..plan.clone() };
+    let coded = |factor: Tensor| match plan.to {
+        Some(_) if factor.shape().elements() >= ELEMENTS_MIN => {
+            made(&factor, &of_factors).map(|made| made.tensor)
+        }
+        _ => Ok(factor),
+    };
+    let name = match plan.to {
+        None => "low-rank",
+        Some(Target::Int8) => "low-rank int8",
+        Some(Target::Int4) => "low-rank int4",
+        Some(Target::Bf16) => "low-rank bf16",
+        Some(Target::Fp16) => "low-rank fp16",
+    };
+    Ok(Ok((Code::LowRank { left: coded(left)?, right: coded(right)? }, name)))
 }
 
 /// A matrix in a code, the code's name, and what is not as was asked.

@@ -93,6 +93,14 @@ fn one(
         (plan.to, plan.group) = (Some(Target::Int8), None);
         remark = Some("only products are kept in 4 bits".to_owned());
     }
+    if plan.rank.is_some() && !product {
+        plan.rank = None;
+        remark = Some("only products are made of low rank".to_owned());
+    }
+    if plan.rank.is_some() && plan.to.is_some() {
+        plan.to = None;
+        remark = Some("factors are kept in FP32".to_owned());
+    }
     let made = code::made(&weight, &plan)?;
     let mut report = TensorReport::made(asset, name, &weight, &made.tensor, made.method)?;
     report.shape = tensor.shape().dims().to_vec();
@@ -116,6 +124,10 @@ fn one(
             let shape = code::shape(&[rows, half * 2 / group, group / 2])?;
             let values = values.reshaped(shape).map_err(failed)?;
             Edit::Product4 { values, scales: flat(scales)?, group: *group }
+        }
+        // Rows are output channels here, and input channels in the file.
+        (Code::LowRank { left, right }, true) => {
+            Edit::Factors { left: transposed(right)?, right: transposed(left)? }
         }
         (Code::Int8 { values, scales }, false) => {
             let values = values.reshaped(tensor.shape().clone()).map_err(failed)?;

@@ -20,6 +20,9 @@ pub struct Plan {
     /// Which of them become zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<Prune>,
+    /// The rank of the product that stands for a matrix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
 }
 
 /// What weights are kept as.
@@ -59,9 +62,13 @@ impl Plan {
         to: Option<Target>,
         group: Option<usize>,
         prune: Option<Prune>,
+        rank: Option<usize>,
     ) -> Result<Plan, BadPlan> {
-        if to.is_none() && prune.is_none() {
-            return Err(BadPlan("nothing is to be done; say --to or --prune".into()));
+        if to.is_none() && prune.is_none() && rank.is_none() {
+            return Err(BadPlan("nothing is to be done; say --to, --prune or --low-rank".into()));
+        }
+        if rank == Some(0) {
+            return Err(BadPlan("a rank of 0; wanted 1 or more".into()));
         }
         let group = match (to, group) {
             (Some(Target::Int4), None) => Some(GROUPS[0]),
@@ -73,7 +80,7 @@ impl Plan {
             (_, None) => None,
         };
         debug_assert!(group.is_none_or(|group| compressed::GROUPS.contains(&group)));
-        Ok(Plan { to, group, prune })
+        Ok(Plan { to, group, prune, rank })
     }
 }
 

@@ -8,6 +8,9 @@ use super::code::distance;
 use super::plan::Plan;
 use crate::bundle::{Bundle, Manifest};
 
+/// What was done to a tensor that is as it was.
+pub(super) const UNTOUCHED: &str = "none";
+
 /// What became of a bundle's weights.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -76,7 +79,7 @@ impl TensorReport {
             asset: asset.to_owned(),
             name: name.to_owned(),
             shape: tensor.shape().dims().to_vec(),
-            method: "none".into(),
+            method: UNTOUCHED.into(),
             bytes_before: bytes,
             bytes_after: bytes,
             half_squared_distance: 0.0,
@@ -131,7 +134,7 @@ impl Report {
         };
         let half = tensors.iter().map(|tensor| tensor.half_squared_distance).sum::<f64>();
         let square = tensors.iter().map(|tensor| tensor.square).sum();
-        let left = tensors.iter().filter(|tensor| tensor.note.is_some()).count();
+        let left = tensors.iter().filter(|tensor| tensor.method == UNTOUCHED).count();
         let total = Total {
             compressed: tensors.len() - left,
             left,

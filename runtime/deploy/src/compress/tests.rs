@@ -8,7 +8,7 @@ use crate::bundle::BundleLimits;
 
 fn plan(to: Option<&str>, group: Option<usize>, prune: Option<&str>) -> Plan {
     let to = to.map(|to| to.parse().unwrap());
-    Plan::new(to, group, prune.map(|prune| prune.parse().unwrap())).unwrap()
+    Plan::new(to, group, prune.map(|prune| prune.parse().unwrap()), None).unwrap()
 }
 
 /// Numbers between -1 and 1 that are the same each time.
@@ -181,6 +181,36 @@ fn small_magnitudes_go() {
 }
 
 #[test]
+fn factors_are_the_nearest_of_their_rank() {
+    for dims in [[40, 24], [24, 40]] {
+        let weight = matrix(&dims, 9);
+        let from = weight.elements::<f32>().unwrap();
+        let plan = Plan::new(None, None, None, Some(5)).unwrap();
+        let (after, report) = compress(&bundle(&[("w", weight.clone())]), &plan, "2").unwrap();
+        let got = opened(&after)["w"].clone();
+        assert!(Coded::of(&got).is_some());
+        // What is left out are the singular values from the sixth on.
+        let wide: Vec<f64> = from.iter().map(|&x| f64::from(x)).collect();
+        let svd = nalgebra::DMatrix::from_row_slice(dims[0], dims[1], &wide).svd(false, false);
+        let mut values: Vec<f64> = svd.singular_values.iter().copied().collect();
+        values.sort_by(|a, b| b.total_cmp(a));
+        let residual: f64 = values[5..].iter().map(|value| value * value).sum();
+        let said = report.tensors[0].half_squared_distance;
+        assert!((said - residual / 2.0).abs() <= 1e-5 * residual, "{said} {residual}");
+        assert_eq!(report.tensors[0].bytes_after, ((40 + 24) * 5 * 4) as u64);
+    }
+    let weight = matrix(&[64, 96], 10);
+    let both = |to: &str| Plan::new(Some(to.parse().unwrap()), None, None, Some(8)).unwrap();
+    let (after, report) = compress(&bundle(&[("w", weight.clone())]), &both("int8"), "2").unwrap();
+    assert_eq!(report.tensors[0].method, "low-rank int8");
+    assert!(report.tensors[0].bytes_after < (64 + 96) * 8 * 2);
+    assert!(Coded::of(&opened(&after)["w"]).is_some());
+    let much = Plan::new(None, None, None, Some(60)).unwrap();
+    let error = compress(&bundle(&[("w", weight)]), &much, "2").unwrap_err().to_string();
+    assert!(error.contains("would save nothing"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_compressed_is_left_and_listed() {
     let odd = Tensor::from_vec(&[16, 16], vec![f32::NAN; 256]).unwrap();
     let wide = Tensor::from_vec(&[16, 16], vec![1f64; 256]).unwrap();
@@ -208,9 +238,10 @@ fn what_cannot_be_compressed_is_left_and_listed() {
 fn plans_and_bundles_that_are_none_are_refused() {
     let target = |text: &str| text.parse::<Target>().ok();
     let wrong = [
-        Plan::new(None, None, None),
-        Plan::new(target("int8"), Some(32), None),
-        Plan::new(target("int4"), Some(16), None),
+        Plan::new(None, None, None, None),
+        Plan::new(None, None, None, Some(0)),
+        Plan::new(target("int8"), Some(32), None, None),
+        Plan::new(target("int4"), Some(16), None, None),
     ];
     assert!(wrong.iter().all(Result::is_err));
     assert!(["0", "1", "NaN", "-0.5", "3:4"].iter().all(|text| text.parse::<Prune>().is_err()));

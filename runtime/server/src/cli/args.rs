@@ -182,6 +182,9 @@ pub(super) struct Compress {
     /// Make weights of small magnitude zero: a share such as 0.5, or 2:4
     #[arg(long, value_name = "SHARE")]
     pub(super) prune: Option<Prune>,
+    /// Make a matrix the product of two of this rank, where that saves bytes
+    #[arg(long, value_name = "RANK")]
+    pub(super) low_rank: Option<usize>,
     /// Requests with labels or expected outputs: a .npz file of a model's inputs, and of its outputs or of `labels`, or a
     /// sample NAME.json with NAME.expected.json. Both bundles run on them, in the sandbox; may be repeated
     #[arg(long, value_name = "FILE")]

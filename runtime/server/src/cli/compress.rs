@@ -26,7 +26,7 @@ struct Written<'a> {
 }
 
 pub(super) fn run(host: &Host, args: &Compress) -> Result<()> {
-    let plan = Plan::new(args.to, args.group, args.prune)
+    let plan = Plan::new(args.to, args.group, args.prune, args.low_rank)
         .map_err(|error| Failure::usage(error.to_string()))?;
     let max_drop = args.max_drop.as_deref().map(Share::parse).transpose()?;
     let bundle = push::read(&args.bundle)?;
@@ -74,6 +74,9 @@ fn version(args: &Compress, bundle: &Bundle) -> String {
     let mut name = bundle.manifest.version.clone().unwrap_or_else(|| "1".into());
     if args.prune.is_some() {
         name += "-pruned";
+    }
+    if let Some(rank) = args.low_rank {
+        name += &format!("-rank{rank}");
     }
     match args.to {
         Some(Target::Int8) => name += "-int8",

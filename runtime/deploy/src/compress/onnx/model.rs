@@ -69,6 +69,8 @@ pub(super) enum Edit {
     Product8 { values: Tensor, scales: Tensor },
     /// As MatMulNBits takes it.
     Product4 { values: Tensor, scales: Tensor, group: usize },
+    /// Two matrices `[in, rank]` and `[rank, out]`.
+    Factors { left: Tensor, right: Tensor },
     /// INT8 of the table's shape, and a scale for each row.
     Table { values: Tensor, scales: Tensor },
     /// INT8 of the filter's shape, and a scale for each output channel.
@@ -225,6 +227,7 @@ impl<'a> New<'a> {
             Some((name, Edit::Product4 { values, group, .. })) => {
                 self.product4(graph, user, name, values, *group);
             }
+            Some((name, Edit::Factors { .. })) => self.factors(graph, user, name),
             Some((name, Edit::Table { .. })) => table(graph, user, name),
             _ => graph.raw(&user.field),
         }
@@ -268,6 +271,15 @@ impl<'a> New<'a> {
         self.bias(graph, user, &product);
     }
 
+    fn factors(&mut self, graph: &mut Message, user: &Node<'a>, weight: &str) {
+        let between = format!("{}{MARK}_between", user.outputs[0]);
+        let product = self.before_bias(user);
+        let [left, right] = ["_left", "_right"].map(|end| format!("{weight}{MARK}{end}"));
+        node(graph, "MatMul", "", &[user.inputs[0], &left], &[&between], &[]);
+        node(graph, "MatMul", "", &[&between, &right], &[&product], &[]);
+        self.bias(graph, user, &product);
+    }
+
     /// What a product is called that a bias is added to, or not.
     fn before_bias(&self, user: &Node<'_>) -> String {
         match user.inputs.get(2).filter(|name| !name.is_empty()) {
@@ -306,6 +318,10 @@ impl Edit {
             | Edit::Filter { values: tensor, scales } => {
                 initializer(graph, &values, tensor)?;
                 initializer(graph, &scale, scales)
+            }
+            Edit::Factors { left, right } => {
+                initializer(graph, &format!("{values}_left"), left)?;
+                initializer(graph, &format!("{values}_right"), right)
             }
             Edit::Table { values: tensor, scales } => {
                 initializer(graph, &values, tensor)?;
