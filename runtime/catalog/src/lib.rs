@@ -14,8 +14,10 @@ mod audit;
 mod blobs;
 mod catalog;
 mod clock;
+mod datasets;
 mod digest;
 mod error;
+mod jobs;
 mod keys;
 mod mapped;
 mod meters;
@@ -38,11 +40,14 @@ mod tests;
 pub use audit::{AuditEntry, AuditLimits, AuditRecord};
 pub use catalog::{Catalog, CatalogConfig};
 pub use clock::{Clock, SystemClock, utc, utc_ms};
+pub use datasets::DatasetRecord;
 pub use digest::{Digest, DigestError};
 pub use error::CatalogError;
+pub use jobs::{JobChange, JobEvent, JobRecord, JobState, NewJob};
 pub use keys::{KeyInfo, Scope, ScopeError, key_id};
+pub use mapped::map_nameless;
 pub use meters::{Meter, Meters, UsageBy, UsagePeriod, Used};
-pub use names::{AliasName, ModelKey, ModelName, NameError, TenantName, VersionName};
+pub use names::{AliasName, DatasetName, ModelKey, ModelName, NameError, TenantName, VersionName};
 pub use policies::{Policy, Serve};
 pub use records::{
     ModelRecord, NewVersion, PublishLimits, Published, Sharing, Swept, UploadLimits, Usage,

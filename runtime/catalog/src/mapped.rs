@@ -24,6 +24,20 @@ pub(crate) fn map(file: &File) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(mapped))
 }
 
+/// The bytes of a file that has no name: nobody but who made it can have it, and who hands it over writes no more to it.
+///
+/// # Errors
+/// What the system says. An empty file is mapped as no bytes.
+pub fn map_nameless(file: File) -> io::Result<Bytes> {
+    if file.metadata()?.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the bytes must stay as they are while they are mapped. The file has no name, so that no other process opens
+    // it, and its one handle is given up here.
+    let mapped = unsafe { Mmap::map(&file)? };
+    Ok(Bytes::from_owner(mapped))
+}
+
 /// Counters in a file. The kernel has every count as soon as it is made, so that none is lost when the process is
 /// killed; a power loss takes those that the kernel has not written yet.
 pub(crate) struct Counters(MmapRaw);

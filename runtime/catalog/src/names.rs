@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a valid {kind} name: wanted {rule}")]
 pub struct NameError {
-    /// What the text should have named: `tenant`, `model`, `version` or `alias`.
+    /// What the text should have named: `tenant`, `model`, `version`, `alias` or `dataset`.
     pub kind: &'static str,
     /// The rule for such names, in words.
     pub rule: &'static str,
@@ -107,6 +107,10 @@ name! {
 name! {
     /// A movable name for a version: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
     AliasName, "alias", OTHER_RULE, is_other
+}
+name! {
+    /// Data to learn from, in its owner's namespace: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
+    DatasetName, "dataset", OTHER_RULE, is_other
 }
 
 /// A model, named in full.

@@ -87,7 +87,7 @@ impl Catalog {
         Ok(swept)
     }
 
-    /// Takes blobs from tenants whose versions do not refer to them.
+    /// Takes blobs from tenants whose versions and datasets do not refer to them.
     async fn sweep_references(&self) -> Result<u64> {
         let before_ms = self.inner.now_ms() - self.inner.config.unreferenced_blob_ttl_ms;
         let mut write = self.inner.store.write().await?;
@@ -96,7 +96,10 @@ impl Catalog {
               WHERE touched_ms < ?
                 AND NOT EXISTS (SELECT 1 FROM version_blobs v
                                  WHERE v.owner = blob_owners.tenant
-                                   AND v.digest = blob_owners.digest)",
+                                   AND v.digest = blob_owners.digest)
+                AND NOT EXISTS (SELECT 1 FROM datasets d
+                                 WHERE d.tenant = blob_owners.tenant
+                                   AND d.digest = blob_owners.digest)",
         )
         .bind(before_ms)
         .execute(&mut *write)

@@ -11,6 +11,7 @@ use hyper::{Request, StatusCode, Version};
 use innkeeper_catalog::Catalog;
 use innkeeper_deploy::Deployer;
 use innkeeper_predict::{Endpoint, Predictor};
+use innkeeper_train::Jobs;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -30,6 +31,7 @@ pub(crate) struct App {
     pub(crate) config: GatewayConfig,
     pub(crate) predictor: Predictor,
     pub(crate) deployer: Deployer,
+    pub(crate) jobs: Jobs,
     pub(crate) catalog: Catalog,
     pub(crate) gate: Gate,
     pub(crate) budget: Budget,

@@ -8,6 +8,7 @@ use innkeeper_catalog::{CatalogError, Scope};
 use innkeeper_deploy::DeployError;
 use innkeeper_deploy::bundle::BundleError;
 use innkeeper_predict::{Fault, GuestError, NotFound, PredictError};
+use innkeeper_train::TrainError;
 use serde::Serialize;
 use serde_json::Value;
 use tonic::Code;
@@ -388,6 +389,25 @@ impl From<DeployError> for Failure {
             }
             DeployError::Busy { .. } => say(S::TOO_MANY_REQUESTS, "busy").retry_after_ms(1_000),
             DeployError::Host(why) => Failure::internal(why),
+        }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Failure {
+        use StatusCode as S;
+        let say = |status, code| Failure::new(status, code, error.to_string());
+        match error {
+            TrainError::Catalog(error) => error.into(),
+            TrainError::Deploy(error) => error.into(),
+            TrainError::Guest(ref guest) if error.fault() == Fault::Load => guest_failure(guest),
+            _ if error.fault() == Fault::Host => Failure::internal(error),
+            TrainError::State { .. } => say(S::CONFLICT, "conflict"),
+            TrainError::Limit { limit: "upload_bytes_max", .. } => {
+                say(S::PAYLOAD_TOO_LARGE, "limit_exceeded")
+            }
+            TrainError::Limit { .. } => say(S::INSUFFICIENT_STORAGE, "limit_exceeded"),
+            _ => say(S::UNPROCESSABLE_ENTITY, error.code()),
         }
     }
 }

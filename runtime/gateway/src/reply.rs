@@ -11,18 +11,24 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use innkeeper_tensor::Buffer;
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 /// An answer.
 pub(crate) type Reply = Response<Payload>;
 
-/// The bytes of an answer: none, one run or several.
+/// The bytes of an answer: none, one run or several, and what is still to come.
 #[derive(Debug, Default)]
-pub(crate) struct Payload(VecDeque<Bytes>);
+pub(crate) struct Payload(VecDeque<Bytes>, Option<Box<mpsc::Receiver<Bytes>>>);
 
 /// How JSON is labelled.
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 impl Payload {
+    /// What comes as it comes.
+    pub(crate) fn stream(receiver: mpsc::Receiver<Bytes>) -> Payload {
+        Payload(VecDeque::new(), Some(Box::new(receiver)))
+    }
+
     pub(crate) fn chunks(&self) -> &VecDeque<Bytes> {
         &self.0
     }
@@ -44,7 +50,7 @@ impl AsRef<[u8]> for Shared {
 impl From<VecDeque<Bytes>> for Payload {
     fn from(mut chunks: VecDeque<Bytes>) -> Payload {
         chunks.retain(|chunk| !chunk.is_empty());
-        Payload(chunks)
+        Payload(chunks, None)
     }
 }
 
@@ -60,17 +66,28 @@ impl Body for Payload {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|chunk| Ok(Frame::data(chunk))))
+        if let Some(chunk) = self.0.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match &mut self.1 {
+            Some(receiver) => {
+                receiver.poll_recv(context).map(|chunk| chunk.map(|c| Ok(Frame::data(c))))
+            }
+            None => Poll::Ready(None),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_empty() && self.1.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.len() as u64)
+        match self.1 {
+            Some(_) => SizeHint::default(),
+            None => SizeHint::with_exact(self.len() as u64),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use hyper::Method;
 
 use crate::error::{Failure, Style};
+use crate::manage::Act;
 
 /// The most segments of any path here.
 const SEGMENTS_MAX: usize = 12;
@@ -87,6 +88,16 @@ pub(crate) enum Route<'a> {
     CreateKey { tenant: &'a str },
     RevokeKey { id: &'a str },
     WhoAmI,
+    Datasets,
+    ShowDataset { dataset: &'a str },
+    CreateDataset { dataset: &'a str },
+    DeleteDataset { dataset: &'a str },
+    Jobs,
+    SubmitJob,
+    ShowJob { job: &'a str },
+    TellJob { job: &'a str, act: Act },
+    JobEvents { job: &'a str },
+    Hyperparameters { model: &'a str, slot: &'a str },
 }
 
 impl Route<'_> {
@@ -259,6 +270,9 @@ fn models<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
             let target = Target { owner: None, model, slot: Some(slot) };
             pick(method, [(GET, Route::Interface(target))])
         }
+        [model, "versions", slot, "hyperparameters"] => {
+            pick(method, [(GET, Route::Hyperparameters { model, slot })])
+        }
         [model, "aliases", alias] => pick(
             method,
             [
@@ -330,6 +344,27 @@ fn manage<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
         ),
         ["keys", id] => pick(method, [(Method::DELETE, Route::RevokeKey { id })]),
         ["whoami"] => pick(method, [(GET, Route::WhoAmI)]),
+        ["datasets"] => pick(method, [(GET, Route::Datasets)]),
+        ["datasets", dataset] => pick(
+            method,
+            [
+                (GET, Route::ShowDataset { dataset }),
+                (Method::POST, Route::CreateDataset { dataset }),
+                (Method::DELETE, Route::DeleteDataset { dataset }),
+            ],
+        ),
+        ["jobs"] => pick(method, [(GET, Route::Jobs), (Method::POST, Route::SubmitJob)]),
+        ["jobs", job] => pick(method, [(GET, Route::ShowJob { job })]),
+        ["jobs", job, "events"] => pick(method, [(GET, Route::JobEvents { job })]),
+        ["jobs", job, act] => {
+            let act = match *act {
+                "pause" => Act::Pause,
+                "resume" => Act::Resume,
+                "cancel" => Act::Cancel,
+                _ => return Err(Failure::no_route()),
+            };
+            pick(method, [(Method::POST, Route::TellJob { job, act })])
+        }
         _ => Err(Failure::no_route()),
     }
 }
@@ -435,6 +470,10 @@ mod tests {
             ("PATCH", "/api/v1/uploads/7", Route::Append { upload: "7" }),
             ("HEAD", "/api/v1/blobs/sha256:0", Route::Blob { digest: "sha256:0" }),
             ("DELETE", "/api/v1/keys/1", Route::RevokeKey { id: "1" }),
+            ("POST", "/api/v1/datasets/d", Route::CreateDataset { dataset: "d" }),
+            ("POST", "/api/v1/jobs", Route::SubmitJob),
+            ("POST", "/api/v1/jobs/j/pause", Route::TellJob { job: "j", act: Act::Pause }),
+            ("GET", "/api/v1/jobs/j/events", Route::JobEvents { job: "j" }),
         ];
         for (method, path, wanted) in cases {
             assert_eq!(go(method, path), Ok(wanted), "{method} {path}");

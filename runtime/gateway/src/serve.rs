@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use innkeeper_catalog::Catalog;
 use innkeeper_deploy::Deployer;
 use innkeeper_predict::Predictor;
+use innkeeper_train::Jobs;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -80,6 +81,7 @@ impl Gateway {
         config: GatewayConfig,
         predictor: Predictor,
         deployer: Deployer,
+        jobs: Jobs,
         catalog: Catalog,
     ) -> io::Result<Gateway> {
         let gate = Gate::new(config.dev_tenant.clone(), config.tokens.clone());
@@ -90,6 +92,7 @@ impl Gateway {
             config,
             predictor,
             deployer,
+            jobs,
             catalog,
             draining: AtomicBool::new(false),
             phase: watch::Sender::new(Phase::Serve),

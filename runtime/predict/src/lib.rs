@@ -18,6 +18,7 @@ mod schedule;
 mod stats;
 mod tenant;
 mod traffic;
+mod training;
 
 pub use admission::InFlight;
 pub use batch::{Batching, BatchingError, Pad};

@@ -59,6 +59,9 @@ impl LimitOverrides {
             ("models_max", self.models_max),
             ("warm_instances_total_max", self.warm_instances_total_max),
             ("asset_memory_bytes_max", self.asset_memory_bytes_max),
+            ("datasets_max", self.datasets_max),
+            ("jobs_max", self.jobs_max),
+            ("jobs_running_max", self.jobs_running_max),
         ];
         tenants.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
     }
@@ -114,6 +117,18 @@ limits! {
     warm_instances_max = 16;
     /// Warm instances that a tenant keeps over all models.
     warm_instances_total_max = 128;
+    /// Datasets of a tenant.
+    datasets_max = 1_000;
+    /// Jobs of a tenant that wait, run or rest.
+    jobs_max = 100;
+    /// Jobs of a tenant that run at once.
+    jobs_running_max = 2;
+    /// Milliseconds that a job may run, over all its turns.
+    job_ms_max = 24 * 60 * 60 * 1_000;
+    /// Milliseconds that a trainer may take for one call, such as a step.
+    step_ms_max = 60_000;
+    /// Bytes of what a trainer saves, and of the files that it makes.
+    checkpoint_bytes_max = 2 * GIB;
 }
 
 impl Limits {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::app::Exchange;
 use crate::error::Failure;
 use crate::journal::Entry;
+use crate::manage::Act;
 use crate::query::{self, Query};
 use crate::reply::{Reply, json};
 use crate::route::Route;
@@ -43,6 +44,12 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
         Route::CreateTenant => own("tenant.create", String::new()),
         Route::CreateKey { tenant } => of("key.create", tenant),
         Route::RevokeKey { id } => own("key.revoke", plain(id)),
+        Route::CreateDataset { dataset } => own("dataset.create", plain(dataset)),
+        Route::DeleteDataset { dataset } => own("dataset.delete", plain(dataset)),
+        Route::SubmitJob => own("job.submit", String::new()),
+        Route::TellJob { job, act: Act::Pause } => own("job.pause", plain(job)),
+        Route::TellJob { job, act: Act::Resume } => own("job.resume", plain(job)),
+        Route::TellJob { job, act: Act::Cancel } => own("job.cancel", plain(job)),
         _ => None,
     }
 }

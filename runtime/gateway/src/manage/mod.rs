@@ -1,6 +1,8 @@
 //! The management API under `/api/v1`.
 
 mod audit;
+mod datasets;
+mod jobs;
 mod models;
 mod policy;
 mod publish;
@@ -23,6 +25,7 @@ use crate::query;
 use crate::reply::Reply;
 use crate::route::Route;
 
+pub(crate) use jobs::Act;
 pub(crate) use traffic::differences;
 
 /// Bytes of a JSON body here; the largest is a list of tenants to share a model with.
@@ -85,6 +88,16 @@ async fn dispatch(
         Route::CreateKey { tenant } => tenants::create_key(at, tenant, body).await,
         Route::RevokeKey { id } => tenants::revoke_key(at, id).await,
         Route::WhoAmI => Ok(tenants::who_am_i(at)),
+        Route::Datasets => datasets::list(at).await,
+        Route::ShowDataset { dataset } => datasets::show(at, dataset).await,
+        Route::CreateDataset { dataset } => datasets::create(at, dataset, body).await,
+        Route::DeleteDataset { dataset } => datasets::delete(at, dataset).await,
+        Route::Jobs => jobs::list(at).await,
+        Route::SubmitJob => jobs::submit(at, body).await,
+        Route::ShowJob { job } => jobs::show(at, job).await,
+        Route::TellJob { job, act } => jobs::tell(at, job, act).await,
+        Route::JobEvents { job } => jobs::events(at, job).await,
+        Route::Hyperparameters { model, slot } => jobs::hyperparameters(at, model, slot).await,
         // The others are answered before this is asked.
         _ => Err(Failure::no_route()),
     }

@@ -94,6 +94,14 @@ pub(super) enum Command {
     /// Create, list or revoke keys
     #[command(subcommand)]
     Key(Key),
+    /// Send, list or delete data to learn from
+    #[command(subcommand)]
+    Dataset(Dataset),
+    /// Train a model: make a new version that has learnt from data
+    Train(Train),
+    /// List jobs, watch them, or tell them what to do
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// Call a model
     Predict(Predict),
     /// Call a model again and again, and show how fast it answers
@@ -217,6 +225,132 @@ pub(super) struct Test {
     /// How far a number may be from the expected one, absolutely or relative to it
     #[arg(long, default_value_t = 1e-5)]
     pub(super) tolerance: f64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dataset {
+    /// Send a file of rows
+    Push(DatasetPush),
+    /// List datasets
+    List {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a dataset's columns
+    Show {
+        /// The dataset
+        name: String,
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a dataset; what was learnt from it stays
+    Delete {
+        /// The dataset
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DatasetPush {
+    /// The file: CSV, JSON Lines, .npy, .npz or Parquet
+    pub(super) file: PathBuf,
+    /// The dataset's name [default: the file's]
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// csv, npy, npz, parquet or jsonl [default: as the file's name ends]
+    #[arg(long)]
+    pub(super) format: Option<String>,
+    /// The first line of a CSV file is a row, and names no columns
+    #[arg(long)]
+    pub(super) no_header: bool,
+    /// What stands between the cells of a CSV file [default: a comma]
+    #[arg(long)]
+    pub(super) delimiter: Option<char>,
+    /// A column's dtype, such as age:FP64; may be given more than once
+    #[arg(long, value_name = "NAME:DTYPE")]
+    pub(super) column: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Train {
+    /// The model, or MODEL@VERSION
+    pub(super) model: String,
+    /// What it learns from: a dataset's name, or a file, which is sent first
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) data: Option<String>,
+    /// What it is judged by, if not a part of the data
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(super) validation: Option<String>,
+    /// The part of the data that is kept for judging [default: 0.1]
+    #[arg(long, value_name = "FRACTION", conflicts_with = "validation")]
+    pub(super) validation_fraction: Option<f64>,
+    /// A hyper-parameter; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Where all chance comes from
+    #[arg(long, default_value_t = 0)]
+    pub(super) seed: u64,
+    /// What it makes [default: the model's next version]
+    #[arg(long, value_name = "MODEL[@VERSION]")]
+    pub(super) into: Option<String>,
+    /// An alias that shall stand for the new version
+    #[arg(long)]
+    pub(super) alias: Option<String>,
+    /// Only if the last epoch's number passes, such as 'val_accuracy>=0.95'
+    #[arg(long = "if", value_name = "BAR", requires = "alias")]
+    pub(super) bar: Option<String>,
+    /// Also where the version breaks those who call by the alias
+    #[arg(long, requires = "alias")]
+    pub(super) force: bool,
+    /// Seconds from one checkpoint to the next [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) checkpoint_every: Option<f64>,
+    /// Print the job's id, and do not wait
+    #[arg(long)]
+    pub(super) detach: bool,
+    /// Show the hyper-parameters that there are, and train nothing
+    #[arg(long)]
+    pub(super) hyperparameters: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Jobs {
+    /// List jobs, the newest first
+    List {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a job
+    Show {
+        /// The job
+        id: String,
+        /// JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a job until it ends; exit code 1 when it fails
+    Watch {
+        /// The job
+        id: String,
+    },
+    /// Let a job rest after its next step
+    Pause {
+        /// The job
+        id: String,
+    },
+    /// Let a job that rests go on
+    Resume {
+        /// The job
+        id: String,
+    },
+    /// End a job
+    Cancel {
+        /// The job
+        id: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -101,6 +101,22 @@ impl Client {
         Ok(Answer { status, headers, body })
     }
 
+    /// A stream of events, to be read as it comes.
+    pub(super) fn stream(&self, path: &str) -> Result<impl std::io::Read + use<>> {
+        let mut request = self.agent.get(self.url(path)).header("accept", "text/event-stream");
+        if let Some(key) = &self.key {
+            request = request.header(AUTHORIZATION, format!("Bearer {key}"));
+        }
+        let mut response = request.call().map_err(|error| self.unreachable(&error))?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        if !(200..300).contains(&status) {
+            let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+            let body = body.map_err(|error| self.unreachable(&error))?;
+            return Err(Answer { status, headers, body }.failure().into());
+        }
+        Ok(response.into_body().into_reader())
+    }
+
     fn unreachable(&self, error: &ureq::Error) -> Failure {
         let text = format!(
             "no answer from {}: {error}; is `innkeeper serve` running there? --url or INNKEEPER_URL says where",

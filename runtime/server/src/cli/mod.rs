@@ -7,9 +7,12 @@ mod bench;
 mod build;
 mod client;
 mod compress;
+mod curve;
+mod datasets;
 mod import;
 mod infer;
 mod input;
+mod jobs;
 mod logs;
 mod models;
 mod new;
@@ -67,6 +70,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Audit(args) => audit::run(&host, &args),
         Command::Tenant(args) => tenants::tenant(&host, args),
         Command::Key(args) => tenants::key(&host, args),
+        Command::Dataset(args) => datasets::run(&host, args),
+        Command::Train(args) => jobs::train(&host, &args),
+        Command::Jobs(args) => jobs::jobs(&host, args),
         Command::Predict(args) => predict::run(&host, &args),
         Command::Bench(args) => bench::run(&host, &args),
     }?;

@@ -186,6 +186,8 @@ section! {
         publishes_max: usize = DeployConfig::new("").publishes_max;
         /// Bytes of compiled code that are kept on disk; what was not used for longest goes first.
         artefact_bytes_max: u64 = DeployConfig::new("").artefact_bytes_max;
+        /// Jobs of all tenants that run at once.
+        jobs_running_max: u64 = 2;
     }
 }
 

@@ -14,6 +14,7 @@ use innkeeper_deploy::{DeployConfig, Deployer};
 use innkeeper_gateway::{Cors, Gateway, GatewayConfig, Listener, Speaks, Tls};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
+use innkeeper_train::{Jobs, JobsConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -66,6 +67,7 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     housekeeping: JoinHandle<()>,
     renewing: Option<JoinHandle<()>>,
+    jobs: Jobs,
     catalog: Catalog,
     // Last, so that nobody else takes the folder before all else is gone.
     _data: DataFolder,
@@ -99,10 +101,18 @@ impl Server {
         predictor.count_by(catalog.meters().clone());
         let deployer = open_deployer(&config, options, &data, &catalog, &predictor, engine)?;
         restore(&deployer, &catalog, &predictor).await?;
+        let jobs = open_jobs(&config, &data, &catalog, &predictor, &deployer)?;
+        jobs.restore().await?;
 
         let housekeeping = housekeeping::run(config.clone(), predictor.clone(), catalog.clone());
-        let gateway =
-            Gateway::new(gateway_config(&config)?, predictor, deployer, catalog.clone()).await?;
+        let gateway = Gateway::new(
+            gateway_config(&config)?,
+            predictor,
+            deployer,
+            jobs.clone(),
+            catalog.clone(),
+        )
+        .await?;
         let (stop, stopped) = oneshot::channel();
         let until = async { drop(stopped.await) };
         Ok(Server {
@@ -114,6 +124,7 @@ impl Server {
             serving: tokio::spawn(gateway.serve(listeners, until)),
             housekeeping: tokio::spawn(housekeeping),
             renewing: tls.map(|tls| tokio::spawn(tls::renew(config.tls, tls))),
+            jobs,
             catalog,
             _data: data,
         })
@@ -181,6 +192,7 @@ impl Server {
                 Drained::Cut
             }
         };
+        self.jobs.stop().await;
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(drained)
@@ -262,6 +274,19 @@ fn open_deployer(
     };
     Deployer::open(deploy, catalog.clone(), predictor.clone(), engine, compiler)
         .context("cannot open the folder of compiled code")
+}
+
+fn open_jobs(
+    config: &Config,
+    data: &DataFolder,
+    catalog: &Catalog,
+    predictor: &Predictor,
+    deployer: &Deployer,
+) -> Result<Jobs> {
+    let jobs =
+        JobsConfig { dir: data.path().join("jobs"), running_max: config.deploy.jobs_running_max };
+    Jobs::open(jobs, catalog.clone(), predictor.clone(), deployer.clone())
+        .context("cannot open the folder of jobs")
 }
 
 /// Everything that was acknowledged is served again before the first request comes in.
