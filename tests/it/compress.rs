@@ -98,6 +98,8 @@ fn a_fall_over_the_limit_publishes_nothing() {
         assert_eq!(refused.code, code, "{refused:?}");
     }
     author.run("compress absent.bundle --to int8").fails(1, &["absent.bundle"]);
+    let line = "compress absent.bundle --to int8 -o small.bundle";
+    author.run(line).fails(2, &["no file absent.bundle"]);
     author.write("add-one.bundle", &plugin("add-one").bundle);
     author.run("compress add-one.bundle --to int8").fails(1, &["no file of weights"]);
 }
@@ -178,4 +180,45 @@ fn an_onnx_file_that_was_rewritten_answers_as_onnx_runtime_does() {
             assert!((got - wanted).abs() <= 2e-3, "{kind}: {got} is not {wanted}");
         }
     }
+}
+
+#[test]
+fn a_job_compresses_what_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let tenant = server.tenant("acme");
+    let author = Shell::new(folder.path()).with(&tenant);
+    author.write("mlp.bundle", &plugin("mlp").bundle);
+    author.run("push mlp.bundle --alias stable").ok();
+    let made = author.run("compress mlp@stable --to int8 --as 1-int8 --alias small").ok();
+    for text in ["mlp@1-int8 is published", "the alias small stands for it", "dense1.weight"] {
+        assert!(made.contains(text), "wanted {text:?} in {made}");
+    }
+    let job = &tenant.get("/api/v1/jobs").expect_status(200).json()["jobs"][0];
+    assert_eq!((&job["state"], &job["request"]["kind"]), (&json!("succeeded"), &json!("compress")));
+    let share = job["result"]["metrics"]["bytes_share"].as_f64().unwrap();
+    assert!((0.2..0.27).contains(&share), "{share}");
+    // What it made is what the same on the bundle makes.
+    author.run("compress mlp.bundle --to int8 --as 1-int8 -o local.bundle").ok();
+    let again = author.run("push local.bundle --version 1-int8").ok();
+    assert!(again.contains("is served already"), "{again}");
+
+    let refused = [
+        (json!({ "kind": "compress", "model": "mlp" }), "nothing is to be done"),
+        (json!({ "kind": "compress", "model": "mlp", "to": "int3" }), "wanted int8"),
+        (json!({ "kind": "compress", "model": "absent", "to": "int8" }), "absent"),
+        (json!({ "kind": "compress", "model": "mlp", "to": "int8", "more": 1 }), "more"),
+    ];
+    for (request, wanted) in refused {
+        let answer = tenant.post("/api/v1/jobs", &request);
+        assert!((400..500).contains(&answer.status), "{}", answer.text());
+        assert!(answer.text().contains(wanted), "{}", answer.text());
+    }
+    // One that finds nothing to do fails, and publishes nothing.
+    author.write("add-one.bundle", &plugin("add-one").bundle);
+    author.run("push add-one.bundle").ok();
+    let failed = author.run("compress add-one --to int8 --as 2");
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.err.contains("no file of weights"), "{failed:?}");
+    assert_eq!(tenant.get("/v2/models/add-one/versions/2").status, 404);
 }

@@ -59,7 +59,7 @@ pub(super) enum Command {
     Build(Build),
     /// Make a bundle of an ONNX file; it needs no code of its own
     Import(Import),
-    /// Make a new version of a bundle whose weights take fewer bytes, and say what that costs
+    /// Make a new version whose weights take fewer bytes, and say what that costs
     Compress(Compress),
     /// Build a plugin and run it in the sandbox on its samples, without a server
     Test(Test),
@@ -179,8 +179,8 @@ pub(super) struct Import {
 
 #[derive(Debug, Args)]
 pub(super) struct Compress {
-    /// The bundle, as `innkeeper build` or `innkeeper import` writes it
-    pub(super) bundle: PathBuf,
+    /// A bundle, as `innkeeper build` or `innkeeper import` writes it, or MODEL[@VERSION] on the server, where a job does it
+    pub(super) source: String,
     /// What weights are kept as: int8, int4, bf16 or fp16
     #[arg(long, value_name = "KIND")]
     pub(super) to: Option<Target>,
@@ -194,13 +194,13 @@ pub(super) struct Compress {
     #[arg(long, value_name = "RANK")]
     pub(super) low_rank: Option<usize>,
     /// Requests with labels or expected outputs: a .npz file of a model's inputs, and of its outputs or of `labels`, or a
-    /// sample NAME.json with NAME.expected.json. Both bundles run on them, in the sandbox; may be repeated
+    /// sample NAME.json with NAME.expected.json. Both bundles run on them, in the sandbox; may be repeated. Bundles only
     #[arg(long, value_name = "FILE")]
     pub(super) calibrate: Vec<PathBuf>,
     /// How much worse the metric on the calibration data may get, such as 0.5%; else nothing is written
     #[arg(long, value_name = "SHARE", requires = "calibrate")]
     pub(super) max_drop: Option<String>,
-    /// The name of the new version [default: the bundle's, with what was done after it]
+    /// The name of the new version [default: a bundle's, with what was done after it; a model's next number]
     #[arg(long = "as", value_name = "VERSION")]
     pub(super) version: Option<String>,
     /// Where the new bundle goes [default: MODEL-VERSION.bundle]
@@ -209,12 +209,12 @@ pub(super) struct Compress {
     /// Where the report goes as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
-    /// Publish it too
+    /// Publish the bundle too
     #[arg(long)]
     pub(super) push: bool,
-    /// An alias that will stand for it; may be repeated
-    #[arg(long, requires = "push")]
-    pub(super) alias: Vec<String>,
+    /// An alias that will stand for what is published
+    #[arg(long)]
+    pub(super) alias: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `innkeeper compress`: a bundle's weights in fewer bytes, and what that costs.
+//! `innkeeper compress`: weights in fewer bytes, and what that costs.
 
 mod measure;
 
@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use innkeeper_deploy::bundle::Bundle;
-use innkeeper_deploy::compress::{self, Plan, Report, Target, TensorReport};
+use innkeeper_deploy::compress::{self, Plan, Report, Target};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::args::{Compress, Host, Push};
-use super::{build, output, push};
+use super::client::Client;
+use super::{build, jobs, output, push};
 use crate::failure::{Code, Failure};
 use measure::{Measured, Share};
 
@@ -28,14 +30,25 @@ struct Written<'a> {
 pub(super) fn run(host: &Host, args: &Compress) -> Result<()> {
     let plan = Plan::new(args.to, args.group, args.prune, args.low_rank)
         .map_err(|error| Failure::usage(error.to_string()))?;
+    match Path::new(&args.source).is_file() {
+        true => local(host, args, &plan),
+        false => served(host, args, &plan),
+    }
+}
+
+/// A bundle in a file.
+fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
+    if args.alias.is_some() && !args.push {
+        return Err(Failure::usage("--alias goes with --push, which publishes the bundle").into());
+    }
     let max_drop = args.max_drop.as_deref().map(Share::parse).transpose()?;
-    let bundle = push::read(&args.bundle)?;
+    let bundle = push::read(Path::new(&args.source))?;
     let version = version(args, &bundle);
-    let spinner = output::spinner(&format!("compressing {}", args.bundle.display()));
-    let made = compress::compress(&bundle, &plan, &version);
+    let spinner = output::spinner(&format!("compressing {}", args.source));
+    let made = compress::compress(&bundle, plan, &version);
     spinner.finish_and_clear();
     let (small, report) = made.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
-    output::print(&table(&report));
+    output::print(&table(&json!(report)));
     let measured = match &args.calibrate[..] {
         [] => None,
         files => Some(measure::measure(&bundle, &small, files)?),
@@ -62,8 +75,50 @@ pub(super) fn run(host: &Host, args: &Compress) -> Result<()> {
     if !args.push {
         return Ok(());
     }
-    let (alias, force) = (args.alias.clone(), false);
+    let (alias, force) = (args.alias.iter().cloned().collect(), false);
     push::run(host, &Push { bundle: out, model: None, version: Some(version), alias, force })
+}
+
+/// A version on a server, by a job there.
+fn served(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
+    let local = !args.calibrate.is_empty() || args.out.is_some() || args.report.is_some();
+    if local || args.push {
+        let text = format!(
+            "there is no file {}; --calibrate, --max-drop, --out, --report and --push go with a bundle in a file, \
+             not with a model on the server",
+            args.source
+        );
+        return Err(Failure::usage(text).into());
+    }
+    let client = Client::new(host)?;
+    let (model, version) = match args.source.split_once('@') {
+        Some((model, version)) => (model, Some(version)),
+        None => (args.source.as_str(), None),
+    };
+    let mut request = json!(plan);
+    let fields = request.as_object_mut().context("a plan is an object")?;
+    fields.insert("kind".into(), compress::KIND.into());
+    fields.insert("model".into(), model.into());
+    if let Some(rank) = fields.remove("rank") {
+        fields.insert("low_rank".into(), rank);
+    }
+    if let Some(share) = fields.get("prune").and_then(Value::as_f64) {
+        fields.insert("prune".into(), share.to_string().into());
+    }
+    fields.extend(version.map(|version| ("version".to_owned(), version.into())));
+    let into =
+        args.version.as_ref().map(|version| ("into".to_owned(), json!({ "version": version })));
+    fields.extend(into);
+    fields.extend(args.alias.as_ref().map(|name| ("alias".to_owned(), json!({ "name": name }))));
+    let job: Value = client.post("/api/v1/jobs", &request)?;
+    let id = job["id"].as_str().unwrap_or_default();
+    jobs::watch(&client, id)?;
+    let told: Value = client.get(&format!("{}/events", jobs::path(id)))?;
+    let events = told["events"].as_array().cloned().unwrap_or_default();
+    if let Some(report) = events.iter().find(|event| event["kind"] == "report") {
+        output::print(&table(&report["data"]));
+    }
+    Ok(())
 }
 
 /// The name that was said, or the bundle's with what was done behind it.
@@ -88,33 +143,33 @@ fn version(args: &Compress, bundle: &Bundle) -> String {
     name
 }
 
-fn table(report: &Report) -> String {
-    let row = |it: &TensorReport| {
-        let shape: Vec<String> = it.shape.iter().map(ToString::to_string).collect();
-        let remark = it.note.as_ref().or(it.remark.as_ref());
-        vec![
-            output::one_line(&it.name),
-            shape.join("x"),
-            it.method.clone(),
-            it.bytes_before.to_string(),
-            it.bytes_after.to_string(),
-            format!("{:.4e}", it.half_squared_distance),
-            format!("{:.3e}", it.relative_error),
-            remark.map(|text| output::one_line(text)).unwrap_or_default(),
+/// A report as people read it.
+fn table(report: &Value) -> String {
+    let text = |value: &Value| output::one_line(value.as_str().unwrap_or_default());
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    let costs = |it: &Value| {
+        [
+            it["bytes_before"].to_string(),
+            it["bytes_after"].to_string(),
+            format!("{:.4e}", number(&it["half_squared_distance"])),
+            format!("{:.3e}", number(&it["relative_error"])),
         ]
     };
-    let mut rows: Vec<Vec<String>> = report.tensors.iter().map(row).collect();
-    let total = &report.total;
-    rows.push(vec![
-        "all files".into(),
-        String::new(),
-        format!("{} of {}", total.compressed, total.compressed + total.left),
-        total.bytes_before.to_string(),
-        total.bytes_after.to_string(),
-        format!("{:.4e}", total.half_squared_distance),
-        format!("{:.3e}", total.relative_error),
-        format!("{:.3} of the bytes", total.bytes_after as f64 / total.bytes_before.max(1) as f64),
-    ]);
+    let row = |it: &Value| {
+        let shape = it["shape"].as_array().cloned().unwrap_or_default();
+        let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        let remark = if it["note"].is_null() { &it["remark"] } else { &it["note"] };
+        let named = [text(&it["name"]), shape.join("x"), text(&it["method"])];
+        named.into_iter().chain(costs(it)).chain([text(remark)]).collect::<Vec<String>>()
+    };
+    let tensors = report["tensors"].as_array().cloned().unwrap_or_default();
+    let mut rows: Vec<Vec<String>> = tensors.iter().map(row).collect();
+    let total = &report["total"];
+    let all = number(&total["compressed"]) + number(&total["left"]);
+    let share = number(&total["bytes_after"]) / number(&total["bytes_before"]);
+    let named = ["all files".into(), String::new(), format!("{} of {all}", total["compressed"])];
+    let share = [format!("{share:.3} of the bytes")];
+    rows.push(named.into_iter().chain(costs(total)).chain(share).collect());
     let head = ["TENSOR", "SHAPE", "METHOD", "BEFORE", "AFTER", "HALF-SQUARES", "RELATIVE", ""];
     output::table(&head, &rows)
 }
