@@ -5,12 +5,14 @@
 
 mod code;
 mod file;
+mod gptq;
 mod low_rank;
 mod onnx;
 mod plan;
 mod prune;
 mod report;
 
+pub use gptq::Calibration;
 pub use plan::{BadPlan, GROUPS, Plan, Prune, Target};
 pub use report::{Report, TensorReport, Total};
 
@@ -66,13 +68,15 @@ pub enum CompressError {
     Failed(String),
 }
 
-/// The bundle with its weights compressed, as version `version`, and what that cost.
+/// The bundle with its weights compressed, as version `version`, and what that cost. Products of ONNX files whose inputs
+/// were seen, see [`observed`], are rounded to 4 bits with regard to them.
 ///
 /// # Errors
 /// See [`CompressError`]; weights that cannot be compressed are no error but stay, and the report says why.
 pub fn compress(
     bundle: &Bundle,
     plan: &Plan,
+    calibration: &Calibration,
     version: &str,
 ) -> Result<(Bundle, Report), CompressError> {
     let mut assets = bundle.assets.clone();
@@ -89,7 +93,7 @@ pub fn compress(
         let from = bytes.as_ref().ok_or_else(missing)?;
         files += 1;
         let (written, of_file) = match is_onnx {
-            true => onnx::compress(&name, from, plan)?,
+            true => onnx::compress(&name, from, plan, calibration)?,
             false => file::compress(&name, from, plan)?,
         };
         tensors.extend(of_file);
@@ -115,6 +119,30 @@ pub fn compress(
     let manifest = Manifest::parse(&manifest_bytes)?;
     let component = bundle.component.clone();
     Ok((Bundle { manifest, manifest_bytes, component, assets }, report))
+}
+
+/// The bundle with ONNX files that answer, as more outputs, the inputs of their products too, and the names of these;
+/// `None` where it has none. A [`Calibration`] is made of what it answers.
+///
+/// # Errors
+/// An ONNX file that cannot be read, or that is not there.
+pub fn observed(bundle: &Bundle) -> Result<Option<(Bundle, Vec<String>)>, CompressError> {
+    let mut observed = bundle.clone();
+    let mut names = Vec::new();
+    for (asset, bytes) in observed.manifest.assets.iter_mut().zip(&mut observed.assets) {
+        if !asset.name.ends_with(ONNX_SUFFIX) {
+            continue;
+        }
+        let missing = || CompressError::Missing { name: asset.name.clone() };
+        let from = bytes.as_ref().ok_or_else(missing)?;
+        let (written, of_file) = onnx::observed(&asset.name, from)?;
+        names.extend(of_file);
+        let written = Bytes::from(written);
+        (asset.digest, asset.size) = (Digest::of(&written), written.len() as u64);
+        *bytes = Some(written);
+    }
+    observed.manifest_bytes = observed.manifest.to_text().into();
+    Ok((!names.is_empty()).then_some((observed, names)))
 }
 
 /// The plan and the sums of the report; tensor by tensor it would be too long for a manifest.

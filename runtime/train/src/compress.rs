@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use innkeeper_catalog::{JobRecord, ModelKey, ModelName};
 use innkeeper_deploy::bundle::Bundle;
-use innkeeper_deploy::compress::{self, CompressError, Plan, Report};
+use innkeeper_deploy::compress::{self, Calibration, CompressError, Plan, Report};
 use innkeeper_deploy::{Compatibility, DeployRequest, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -80,7 +80,8 @@ impl Host {
         let version = record.version.to_string();
         let made = blocking(move || {
             let (small, report) =
-                compress::compress(&bundle, &plan, &version).map_err(compress_error)?;
+                compress::compress(&bundle, &plan, &Calibration::default(), &version)
+                    .map_err(compress_error)?;
             Ok((Bytes::from(small.to_bytes()), report))
         });
         let (small, report) = made.await?;

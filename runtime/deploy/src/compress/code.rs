@@ -6,7 +6,7 @@ use innkeeper_tensor::{Code, Coded, DType, Shape, Tensor, bf16, f16};
 use super::plan::{Plan, Target};
 use super::prune::pruned;
 use super::report::UNTOUCHED;
-use super::{CompressError, low_rank};
+use super::{CompressError, gptq, low_rank};
 
 /// Weights of fewer elements are left: they save nothing that counts.
 pub(super) const ELEMENTS_MIN: usize = 256;
@@ -39,7 +39,13 @@ pub(super) fn left(tensor: &Tensor) -> Option<String> {
 }
 
 /// The weight in the plan's code. It must be one that is not [`left`].
-pub(super) fn made(weight: &Tensor, plan: &Plan) -> Result<Made, CompressError> {
+///
+/// With `sums` of the products of its inputs it is rounded to 4 bits with regard to them.
+pub(super) fn made(
+    weight: &Tensor,
+    plan: &Plan,
+    sums: Option<&[f64]>,
+) -> Result<Made, CompressError> {
     let dims = weight.shape().dims();
     let width = dims[1..].iter().product();
     let elements = weight.elements::<f32>().map_err(failed)?;
@@ -64,7 +70,7 @@ pub(super) fn made(weight: &Tensor, plan: &Plan) -> Result<Made, CompressError> 
             return Ok(Made { tensor, method: method.join(" "), remark: None });
         }
         (why, Some(to)) => {
-            let (code, name, remark) = code(&matrix, to, plan.group)?;
+            let (code, name, remark) = code(&matrix, to, plan.group, sums)?;
             method.push(name);
             (code, remark.or(why.and_then(Result::err)))
         }
@@ -92,7 +98,7 @@ fn product(
     let of_factors = Plan { prune: None, rank: None, ..plan.clone() };
     let coded = |factor: Tensor| match plan.to {
         Some(_) if factor.shape().elements() >= ELEMENTS_MIN => {
-            made(&factor, &of_factors).map(|made| made.tensor)
+            made(&factor, &of_factors, None).map(|made| made.tensor)
         }
         _ => Ok(factor),
     };
@@ -111,6 +117,7 @@ fn code(
     matrix: &Tensor,
     to: Target,
     group: Option<usize>,
+    sums: Option<&[f64]>,
 ) -> Result<(Code, &'static str, Option<String>), CompressError> {
     let elements = matrix.elements::<f32>().map_err(failed)?;
     let dims = matrix.shape().dims();
@@ -132,6 +139,10 @@ fn code(
             (Code::Half { values }, "bf16", None)
         }
         (Target::Int4, Some(group)) if dims[1].is_multiple_of(group) => {
+            let seen = sums.map(|sums| gptq::quantised(matrix, sums, group)).transpose()?;
+            if let Some((values, scales)) = seen.flatten() {
+                return Ok((Code::Int4 { values, scales, group }, "int4 gptq", None));
+            }
             let (values, scales) = quantised(matrix, Quant::Weight4 { group })?;
             (Code::Int4 { values, scales, group }, "int4", None)
         }

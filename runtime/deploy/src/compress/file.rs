@@ -30,7 +30,7 @@ pub(super) fn compress(
             all.push(Named { name: name.clone(), tensor: tensor.clone() });
             continue;
         }
-        let Made { tensor: new, method, remark } = made(tensor, plan)?;
+        let Made { tensor: new, method, remark } = made(tensor, plan, None)?;
         let mut report = TensorReport::made(asset, name, tensor, &new, method)?;
         report.remark = remark;
         reports.push(report);

@@ -20,6 +20,7 @@ use innkeeper_tensor::{Code, Coded, Tensor};
 
 use super::CompressError;
 use super::code::{self, failed};
+use super::gptq::Calibration;
 use super::plan::{Plan, Target};
 use super::report::TensorReport;
 use model::{Edit, Initializer, Model, Role};
@@ -32,6 +33,7 @@ pub(super) fn compress(
     asset: &str,
     file: &Bytes,
     plan: &Plan,
+    calibration: &Calibration,
 ) -> Result<(Vec<u8>, Vec<TensorReport>), CompressError> {
     let wrong = |problem: String| CompressError::Onnx { name: asset.to_owned(), problem };
     let model = Model::read(file).map_err(wrong)?;
@@ -45,11 +47,24 @@ pub(super) fn compress(
             reports.push(TensorReport::left(asset, &initializer.name, tensor, note));
             continue;
         }
-        let (edit, report) = one(asset, initializer, tensor, &role, plan)?;
+        let depth = tensor.shape().dims().first().copied().unwrap_or(0);
+        let depth = match role {
+            Role::Product { turned: true } => tensor.shape().dims()[1],
+            _ => depth,
+        };
+        let input = model.only_input(&initializer.name);
+        let sums = input.and_then(|input| calibration.sums(input, depth));
+        let (edit, report) = one(asset, initializer, &role, plan, sums)?;
         reports.push(report);
         edits.insert(index, edit);
     }
     Ok((model.write(&edits).map_err(wrong)?, reports))
+}
+
+/// The file with the inputs of its products as more outputs, and their names.
+pub(super) fn observed(asset: &str, file: &Bytes) -> Result<(Vec<u8>, Vec<String>), CompressError> {
+    let wrong = |problem: String| CompressError::Onnx { name: asset.to_owned(), problem };
+    Model::read(file).map(|model| model.observed()).map_err(wrong)
 }
 
 /// Why an initialiser cannot be kept as the plan wants.
@@ -77,11 +92,13 @@ fn not_so(model: &Model<'_>, it: &Initializer<'_>, role: &Role, plan: &Plan) -> 
 fn one(
     asset: &str,
     initializer: &Initializer<'_>,
-    tensor: &Tensor,
     role: &Role,
     plan: &Plan,
+    sums: Option<&[f64]>,
 ) -> Result<(Edit, TensorReport), CompressError> {
     let name = &initializer.name;
+    let no_weight = || CompressError::Failed(format!("{name:?} has no elements"));
+    let tensor = initializer.tensor.as_ref().ok_or_else(no_weight)?;
     // Rows are output channels: a right side [in, out] is turned, compressed and turned back.
     let matrix = tensor.shape().rank() == 2;
     let turned = matrix && matches!(role, Role::Product { turned: false }) && !halves(plan);
@@ -101,7 +118,7 @@ fn one(
         plan.to = None;
         remark = Some("factors are kept in FP32".to_owned());
     }
-    let made = code::made(&weight, &plan)?;
+    let made = code::made(&weight, &plan, sums.filter(|_| product))?;
     let mut report = TensorReport::made(asset, name, &weight, &made.tensor, made.method)?;
     report.shape = tensor.shape().dims().to_vec();
     report.remark = made.remark.or(remark);

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use innkeeper_formats::safetensors::compressed;
-use innkeeper_tensor::{Buffer, Coded, Named, Tensor};
+use innkeeper_tensor::{Buffer, Code, Coded, Named, Tensor};
 
 use super::*;
 use crate::bundle::BundleLimits;
@@ -21,6 +21,14 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
+}
+
+fn compressed_by(
+    bundle: &Bundle,
+    plan: &Plan,
+    version: &str,
+) -> Result<(Bundle, Report), CompressError> {
+    compress(bundle, plan, &Calibration::default(), version)
 }
 
 fn matrix(dims: &[usize], seed: u64) -> Tensor {
@@ -59,7 +67,7 @@ fn usual() -> Vec<(&'static str, Tensor)> {
 #[test]
 fn everything_but_the_weights_stays() {
     let before = bundle(&usual());
-    let (after, report) = compress(&before, &plan(Some("int8"), None, None), "2").unwrap();
+    let (after, report) = compressed_by(&before, &plan(Some("int8"), None, None), "2").unwrap();
     assert_eq!(after.component, before.component);
     assert_eq!(after.manifest.component, before.manifest.component);
     assert_eq!(
@@ -86,9 +94,9 @@ fn everything_but_the_weights_stays() {
     assert!(notes[0].contains("two dimensions") && notes[1].contains("small"), "{notes:?}");
     assert_eq!((report.total.compressed, report.total.left), (2, 2));
     // The same again gives the same bytes; once more leaves nothing to do.
-    let again = compress(&before, &plan(Some("int8"), None, None), "2").unwrap().0;
+    let again = compressed_by(&before, &plan(Some("int8"), None, None), "2").unwrap().0;
     assert_eq!(again.digest(), after.digest());
-    let error = compress(&after, &plan(Some("int8"), None, None), "3").unwrap_err();
+    let error = compressed_by(&after, &plan(Some("int8"), None, None), "3").unwrap_err();
     assert!(matches!(error, CompressError::NothingDone(_)), "{error}");
 }
 
@@ -107,7 +115,7 @@ fn integers_are_the_nearest() {
     let weight = matrix(&[16, 128], 5);
     let elements = weight.elements::<f32>().unwrap();
     let before = bundle(&[("w", weight.clone())]);
-    let (after, report) = compress(&before, &plan(Some("int8"), None, None), "2").unwrap();
+    let (after, report) = compressed_by(&before, &plan(Some("int8"), None, None), "2").unwrap();
     let got = opened(&after)["w"].elements::<f32>().unwrap().into_owned();
     let wanted: Vec<_> = elements.chunks(128).flat_map(|row| naive(row, 8, 128)).collect();
     for (got, (wanted, step)) in got.iter().zip(&wanted) {
@@ -127,7 +135,7 @@ fn integers_are_the_nearest() {
 
     for group in GROUPS {
         let plan = plan(Some("int4"), Some(group), None);
-        let (after, report) = compress(&before, &plan, "2").unwrap();
+        let (after, report) = compressed_by(&before, &plan, "2").unwrap();
         let got = opened(&after)["w"].elements::<f32>().unwrap().into_owned();
         let wanted: Vec<_> = elements.chunks(128).flat_map(|row| naive(row, 4, group)).collect();
         let naive_off = off(&wanted.iter().map(|(wanted, _)| *wanted).collect::<Vec<_>>());
@@ -142,14 +150,14 @@ fn integers_are_the_nearest() {
 fn halves_are_rounded_once() {
     let before = bundle(&[("w", matrix(&[16, 32], 6)), ("far", matrix(&[16, 16], 7))]);
     for (to, most) in [("fp16", 5e-4), ("bf16", 4e-3)] {
-        let (after, report) = compress(&before, &plan(Some(to), None, None), "2").unwrap();
+        let (after, report) = compressed_by(&before, &plan(Some(to), None, None), "2").unwrap();
         assert!(report.tensors.iter().all(|it| it.relative_error < most && it.method == to));
         assert_eq!(report.tensors[1].bytes_after, 16 * 32 * 2);
         assert!(Coded::of(&opened(&after)["w"]).is_some());
     }
     let far = Tensor::from_vec(&[16, 16], vec![1e6f32; 256]).unwrap();
     let plan = plan(Some("fp16"), None, None);
-    let (_, report) = compress(&bundle(&[("far", far)]), &plan, "2").unwrap();
+    let (_, report) = compressed_by(&bundle(&[("far", far)]), &plan, "2").unwrap();
     assert_eq!(report.tensors[0].method, "bf16");
     assert!(report.tensors[0].remark.as_ref().unwrap().contains("does not reach"));
 }
@@ -159,7 +167,7 @@ fn small_magnitudes_go() {
     let weight = matrix(&[16, 32], 8);
     let elements = weight.elements::<f32>().unwrap();
     let before = bundle(&[("w", weight.clone())]);
-    let (after, report) = compress(&before, &plan(None, None, Some("0.5")), "2").unwrap();
+    let (after, report) = compressed_by(&before, &plan(None, None, Some("0.5")), "2").unwrap();
     let got = opened(&after)["w"].elements::<f32>().unwrap().into_owned();
     let mut order: Vec<f32> = elements.iter().map(|x| x.abs()).collect();
     order.sort_by(f32::total_cmp);
@@ -167,7 +175,8 @@ fn small_magnitudes_go() {
         assert_eq!(*got, if from.abs() < order[256] { 0.0 } else { *from });
     }
     assert_eq!((report.tensors[0].zeros, &*report.tensors[0].method), (0.5, "pruned"));
-    let (after, report) = compress(&before, &plan(Some("int8"), None, Some("2:4")), "2").unwrap();
+    let (after, report) =
+        compressed_by(&before, &plan(Some("int8"), None, Some("2:4")), "2").unwrap();
     let got = opened(&after)["w"].elements::<f32>().unwrap().into_owned();
     for (got, from) in got.chunks(4).zip(elements.chunks(4)) {
         assert_eq!(got.iter().filter(|x| **x != 0.0).count(), 2);
@@ -186,7 +195,7 @@ fn factors_are_the_nearest_of_their_rank() {
         let weight = matrix(&dims, 9);
         let from = weight.elements::<f32>().unwrap();
         let plan = Plan::new(None, None, None, Some(5)).unwrap();
-        let (after, report) = compress(&bundle(&[("w", weight.clone())]), &plan, "2").unwrap();
+        let (after, report) = compressed_by(&bundle(&[("w", weight.clone())]), &plan, "2").unwrap();
         let got = opened(&after)["w"].clone();
         assert!(Coded::of(&got).is_some());
         // What is left out are the singular values from the sixth on.
@@ -201,12 +210,13 @@ fn factors_are_the_nearest_of_their_rank() {
     }
     let weight = matrix(&[64, 96], 10);
     let both = |to: &str| Plan::new(Some(to.parse().unwrap()), None, None, Some(8)).unwrap();
-    let (after, report) = compress(&bundle(&[("w", weight.clone())]), &both("int8"), "2").unwrap();
+    let (after, report) =
+        compressed_by(&bundle(&[("w", weight.clone())]), &both("int8"), "2").unwrap();
     assert_eq!(report.tensors[0].method, "low-rank int8");
     assert!(report.tensors[0].bytes_after < (64 + 96) * 8 * 2);
     assert!(Coded::of(&opened(&after)["w"]).is_some());
     let much = Plan::new(None, None, None, Some(60)).unwrap();
-    let error = compress(&bundle(&[("w", weight)]), &much, "2").unwrap_err().to_string();
+    let error = compressed_by(&bundle(&[("w", weight)]), &much, "2").unwrap_err().to_string();
     assert!(error.contains("would save nothing"), "{error}");
 }
 
@@ -222,7 +232,7 @@ fn what_cannot_be_compressed_is_left_and_listed() {
         ("wide", wide),
     ];
     let plan = plan(Some("int4"), None, None);
-    let (_, report) = compress(&bundle(&tensors), &plan, "2").unwrap();
+    let (_, report) = compressed_by(&bundle(&tensors), &plan, "2").unwrap();
     let of = |name: &str| report.tensors.iter().find(|it| it.name == name).unwrap();
     assert_eq!(of("a").method, "int8");
     assert!(of("a").remark.as_ref().unwrap().contains("rows of 40 are not whole groups of 32"));
@@ -249,15 +259,52 @@ fn plans_and_bundles_that_are_none_are_refused() {
     let plan = plan(Some("int8"), None, None);
     let component = Bytes::from_static(b"\0asm");
     let none = Bundle::bare("m", component.clone(), Vec::new(), &BundleLimits::default()).unwrap();
-    assert!(matches!(compress(&none, &plan, "2"), Err(CompressError::NoWeights)));
+    assert!(matches!(compressed_by(&none, &plan, "2"), Err(CompressError::NoWeights)));
     for name in ["w.safetensors", "w.onnx"] {
         let assets = vec![(name.to_owned(), Bytes::from_static(b"nonsense"))];
         let bad = Bundle::bare("m", component.clone(), assets, &BundleLimits::default()).unwrap();
-        let error = compress(&bad, &plan, "2").unwrap_err();
+        let error = compressed_by(&bad, &plan, "2").unwrap_err();
         let wrong = matches!(error, CompressError::Asset { .. } | CompressError::Onnx { .. });
         assert!(wrong, "{error}");
         let mut without = bad;
         without.assets[0] = None;
-        assert!(matches!(compress(&without, &plan, "2"), Err(CompressError::Missing { .. })));
+        assert!(matches!(compressed_by(&without, &plan, "2"), Err(CompressError::Missing { .. })));
     }
+}
+
+#[test]
+fn what_was_seen_makes_products_better() {
+    let (rows, depth, examples) = (24, 64, 256);
+    let weight = matrix(&[rows, depth], 11);
+    // Inputs of which each is much like the one before.
+    let mut seen = numbers(examples * depth, 12);
+    for row in seen.chunks_exact_mut(depth) {
+        (1..depth).for_each(|at| row[at] = 0.9 * row[at - 1] + 0.3 * row[at]);
+    }
+    let seen = Tensor::from_vec(&[examples, depth], seen).unwrap();
+    let mut calibration = Calibration::default();
+    calibration.observe("x", &seen).unwrap();
+    let sums = calibration.sums("x", depth).unwrap();
+    // The products' squared error, element by element.
+    let off = |code: Code| {
+        let made = Coded::tensor(code::shape(&[rows, depth]).unwrap(), code).unwrap();
+        let (made, weight) = (made.elements::<f32>().unwrap(), weight.elements::<f32>().unwrap());
+        let seen = seen.elements::<f32>().unwrap();
+        let of_row = |x: &[f32], row: usize| -> f64 {
+            let pairs = x.iter().zip(&made[row * depth..]).zip(&weight[row * depth..]);
+            pairs.map(|((x, a), b)| f64::from(x * (a - b))).sum()
+        };
+        let rows = |x| (0..rows).map(move |row| (x, row));
+        seen.chunks_exact(depth).flat_map(rows).map(|(x, row)| of_row(x, row).powi(2)).sum::<f64>()
+    };
+    for group in [32, 64] {
+        let (values, scales) =
+            code::quantised(&weight, innkeeper_kernels::Quant::Weight4 { group }).unwrap();
+        let nearest = off(Code::Int4 { values, scales, group });
+        let (values, scales) = gptq::quantised(&weight, sums, group).unwrap().unwrap();
+        let better = off(Code::Int4 { values, scales, group });
+        assert!(better < 0.5 * nearest, "{group}: {better} is not far below {nearest}");
+    }
+    assert!(gptq::quantised(&weight, &vec![0.0; depth * depth], 32).unwrap().is_none());
+    assert!(calibration.sums("x", depth + 1).is_none() && calibration.sums("y", depth).is_none());
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use innkeeper_deploy::bundle::Bundle;
-use innkeeper_deploy::compress::{self, Plan, Report, Target};
+use innkeeper_deploy::compress::{self, Calibration, Plan, Report, Target};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -44,8 +44,13 @@ fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
     let max_drop = args.max_drop.as_deref().map(Share::parse).transpose()?;
     let bundle = push::read(Path::new(&args.source))?;
     let version = version(args, &bundle);
+    // Rounding to nearest needs to have seen nothing.
+    let calibration = match plan.to {
+        Some(Target::Int4) => measure::observe(&bundle, &args.calibrate)?,
+        _ => Calibration::default(),
+    };
     let spinner = output::spinner(&format!("compressing {}", args.source));
-    let made = compress::compress(&bundle, plan, &version);
+    let made = compress::compress(&bundle, plan, &calibration, &version);
     spinner.finish_and_clear();
     let (small, report) = made.map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
     output::print(&table(&json!(report)));

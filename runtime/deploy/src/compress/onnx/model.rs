@@ -1,6 +1,6 @@
 //! A model as far as its weights and their users go, and how it is written again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor};
 
@@ -140,6 +140,43 @@ impl<'a> Model<'a> {
             }
         }
         role.unwrap_or_else(|| Role::Other("nothing".into()))
+    }
+
+    /// What the products by the weight of this name multiply, when that is one value.
+    pub(super) fn only_input(&self, weight: &str) -> Option<&'a str> {
+        let mut users = self.nodes.iter().filter(|node| node.inputs.contains(&weight));
+        let first = users.next()?.inputs.first().copied()?;
+        users.all(|user| user.inputs.first() == Some(&first)).then_some(first)
+    }
+
+    /// The file with what is multiplied by weights as more outputs, and the names of these.
+    pub(super) fn observed(&self) -> (Vec<u8>, Vec<String>) {
+        let products = self.initializers.iter().filter(|it| {
+            it.tensor.is_some() && matches!(self.role(&it.name), Role::Product { .. })
+        });
+        let inputs: BTreeSet<&str> =
+            products.filter_map(|weight| self.only_input(&weight.name)).collect();
+        // What is an output already, or an input that the caller knows, is there.
+        let made = |name: &&str| self.nodes.iter().any(|node| node.outputs.contains(name));
+        let new: Vec<&str> =
+            inputs.into_iter().filter(made).filter(|name| !self.elsewhere.contains(name)).collect();
+        let mut graph = Message::default();
+        self.graph.iter().for_each(|field| graph.raw(field));
+        for name in &new {
+            // TypeProto.Tensor of FLOAT, of any shape.
+            let (mut of_tensor, mut of_type, mut value) =
+                (Message::default(), Message::default(), Message::default());
+            of_tensor.int(1, 1);
+            of_type.bytes(1, &of_tensor.0);
+            value.bytes(1, name.as_bytes());
+            value.bytes(2, &of_type.0);
+            graph.bytes(12, &value.0);
+        }
+        let mut model = Message::default();
+        for field in &self.fields {
+            if field.number == 7 { model.bytes(7, &graph.0) } else { model.raw(field) }
+        }
+        (model.0, new.into_iter().map(str::to_owned).collect())
     }
 
     /// The file with these initialisers, by their numbers, edited.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use innkeeper_deploy::bundle::Bundle;
+use innkeeper_deploy::compress::{self, Calibration};
 use innkeeper_tensor::{DType, Named, Tensor};
 use serde::Serialize;
 use ureq::http::Method;
@@ -117,14 +118,49 @@ pub(super) fn measure(
     after: &Bundle,
     files: &[impl AsRef<Path>],
 ) -> Result<Measured> {
+    on_a_server(|client| on(client, before, after, files))
+}
+
+/// What the products of a bundle's ONNX files multiply when it is called with the files.
+pub(super) fn observe(bundle: &Bundle, files: &[impl AsRef<Path>]) -> Result<Calibration> {
+    let mut calibration = Calibration::default();
+    if files.is_empty() {
+        return Ok(calibration);
+    }
+    let Some((observed, names)) = compress::observed(bundle)? else { return Ok(calibration) };
+    on_a_server(|client| {
+        let model = publish(client, &observed, "observed")?;
+        let specs = metadata(client, &model)?;
+        for file in files {
+            let file = file.as_ref();
+            let samples = read(file, &specs.inputs, &specs.outputs)
+                .with_context(|| format!("the calibration data {}", file.display()))?;
+            let mut inputs = samples.inputs;
+            inputs.outputs.clear();
+            let given = inputs.tensors.clone();
+            let answer = infer(client, &model, &inputs)?;
+            let seen = answer.outputs.iter().filter(|output| names.contains(&output.name));
+            for Named { name, tensor } in seen.chain(&given) {
+                if tensor.dtype() == DType::Fp32 {
+                    calibration.observe(name, tensor)?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(calibration)
+}
+
+/// Does something with a server of which nothing is left afterwards.
+fn on_a_server<T>(work: impl FnOnce(&Client) -> Result<T>) -> Result<T> {
     let data = tempfile::tempdir().context("cannot make a folder for the measurement")?;
     let runtime = runtime()?;
     let config = test::config(data.path());
     let server = runtime.block_on(Server::start(config, StartOptions::of_this_program()?))?;
     let client = Client::new(&Host { url: format!("http://{}", server.address()), key: None })?;
-    let measured = on(&client, before, after, files);
+    let done = work(&client);
     runtime.block_on(server.stop())?;
-    measured
+    done
 }
 
 fn on(
