@@ -98,7 +98,7 @@ fn scale(group: &[f32]) -> f32 {
 fn factor(sums: &[f64], depth: usize) -> Option<Vec<f64>> {
     let mut moments = DMatrix::from_row_slice(depth, depth, sums);
     let mean = moments.diagonal().mean();
-    if !(mean > 0.0) {
+    if mean.is_nan() || mean <= 0.0 {
         return None;
     }
     for index in 0..depth {
