@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes([
             ".inference.ModelInferRequest.raw_input_contents",
             ".inference.InferTensorContents.bytes_contents",
+            ".inference.ModelRepositoryParameter.bytes_param",
         ])
         .compile_fds(files)?;
     Ok(())

@@ -17,6 +17,26 @@ ACME = {"Authorization": "Bearer " + os.environ["ACME_KEY"]}
 FRIEND = {"Authorization": "Bearer " + os.environ["FRIEND_KEY"]}
 
 
+# Handwritten digits, one a row.
+PICTURES = os.path.join(os.path.dirname(__file__), "../../plugins/digits/samples/held_out_pixels.npy")
+
+
+def component():
+    """The code of add-one."""
+    with open(os.environ["ADD_ONE"], "rb") as file:
+        return file.read()
+
+
+def check_classes(classes, plain):
+    """Fails unless the classes are the three largest values of each row, as "value:index"."""
+    assert classes.shape == (plain.shape[0], 3), classes
+    for row, values in zip(classes, plain):
+        read = [text.decode().split(":") if isinstance(text, bytes) else text.split(":") for text in row]
+        order = np.argsort(-values, kind="stable")[:3]
+        assert [int(index) for _, index in read] == list(order), (read, values)
+        same(np.array([value for value, _ in read], dtype=np.float32), values[order])
+
+
 def integers(dtype):
     """Four values with both ends of the type's range."""
     info = np.iinfo(dtype)

@@ -1,5 +1,6 @@
 """What no client library sends, by grpcio: bytes of one's own under the names of the calls."""
 
+import queue
 import sys
 import threading
 
@@ -167,6 +168,35 @@ def test_a_stream_of_bad_bytes_ends(channel):
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, error
     error = raised(grpc.RpcError, lambda: next(stream(iter([]), metadata=[])))
     assert error.code() == grpc.StatusCode.UNAUTHENTICATED, error
+
+
+def test_a_refused_stream_is_told_at_once(channel):
+    requests = queue.Queue()
+    stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
+    # The stream goes on for as long as nobody ends it.
+    answers = stream(iter(requests.get, None), metadata=[], timeout=60)
+    error = raised(grpc.RpcError, lambda: next(answers))
+    assert error.code() == grpc.StatusCode.UNAUTHENTICATED, error
+    requests.put(None)
+
+
+def test_loading_takes_what_it_says(channel):
+    bad, code = grpc.StatusCode.INVALID_ARGUMENT, pb.ModelRepositoryParameter(bytes_param=b"x")
+    load = pb.RepositoryModelLoadRequest(model_name="add-one")
+    load.parameters["unheard_of"].string_param = "x"
+    refused(channel, bad, "unheard_of", "RepositoryModelLoad", load)
+    many = pb.RepositoryModelLoadRequest(model_name="add-one")
+    for n in range(1_025):
+        many.parameters[f"file:1/{n}"].CopyFrom(code)
+    refused(channel, bad, "more than 1024", "RepositoryModelLoad", many)
+    unload = pb.RepositoryModelUnloadRequest(model_name="add-one")
+    unload.parameters["unheard_of"].bool_param = True
+    refused(channel, bad, "unheard_of", "RepositoryModelUnload", unload)
+    strange = pb.RepositoryModelUnloadRequest(repository_name="acme", model_name="add-one")
+    refused(channel, grpc.StatusCode.NOT_FOUND, "owners", "RepositoryModelUnload", strange, FRIEND)
+    setting = pb.LogSettingsRequest()
+    setting.settings["log_info"].string_param = "yes"
+    refused(channel, bad, "log_info", "LogSettings", setting)
 
 
 def test_many_threads(channel):

@@ -63,6 +63,22 @@ async def test_many_at_once():
             same(answer.as_numpy("OUTPUT0"), row + 1)
 
 
+async def test_the_extensions():
+    async with http.InferenceServerClient(SERVER) as client:
+        assert (await client.get_model_config("digits", headers=dict(ACME)))["name"] == "digits"
+        stats = await client.get_inference_statistics("digits", headers=dict(ACME))
+        assert [each["name"] for each in stats["model_stats"]] == ["digits"], stats
+        index = await client.get_model_repository_index(headers=dict(ACME))
+        assert "digits" in [each["name"] for each in index], index
+        await client.load_model("digits", headers=dict(ACME))
+        error = await raised_in(InferenceServerException, client.unload_model("absent", headers=dict(ACME)))
+        assert error.status() == "404", error
+        assert (await client.get_log_settings(headers=dict(ACME)))["log_error"] is True
+        await client.update_log_settings({"log_error": True}, headers=dict(ACME))
+        assert (await client.get_trace_settings(headers=dict(ACME)))["trace_level"] == ["OFF"]
+        await client.update_trace_settings(settings={"trace_level": ["OFF"]}, headers=dict(ACME))
+
+
 async def test_errors_and_base_path():
     row = np.zeros((1, 16), dtype=np.float32)
     async with http.InferenceServerClient(SERVER) as client:

@@ -61,6 +61,23 @@ async def test_a_stream():
         assert count == len(rows)
 
 
+async def test_the_extensions():
+    async with grpc.InferenceServerClient(GRPC) as client:
+        assert (await client.get_model_config("digits", headers=ACME)).config.name == "digits"
+        stats = await client.get_inference_statistics("digits", headers=ACME)
+        assert [each.name for each in stats.model_stats] == ["digits"], stats
+        index = await client.get_model_repository_index(headers=ACME)
+        assert "digits" in [each.name for each in index.models], index
+        await client.load_model("digits", headers=ACME)
+        error = await raised_in(InferenceServerException, client.unload_model("absent", headers=ACME))
+        assert error.status() == "StatusCode.NOT_FOUND", error
+        assert (await client.get_log_settings(headers=ACME)).settings["log_error"].bool_param
+        await client.update_log_settings({"log_error": True}, headers=ACME)
+        off = await client.get_trace_settings(headers=ACME)
+        assert list(off.settings["trace_level"].value) == ["OFF"], off
+        await client.update_trace_settings(settings={"trace_level": ["OFF"]}, headers=ACME)
+
+
 async def test_errors():
     row = np.zeros((1, 16), dtype=np.float32)
     async with grpc.InferenceServerClient(GRPC) as client:

@@ -6,7 +6,20 @@ import numpy as np
 import tritonclient.http as http
 from tritonclient.utils import InferenceServerException
 
-from common import ACME, FRIEND, SAMPLES, SERVER, TEXT, WITHOUT_JSON, raised, run, same
+from common import (
+    ACME,
+    FRIEND,
+    PICTURES,
+    SAMPLES,
+    SERVER,
+    TEXT,
+    WITHOUT_JSON,
+    check_classes,
+    component,
+    raised,
+    run,
+    same,
+)
 
 
 # Each call gets its own copy of the headers: the client writes into them.
@@ -140,6 +153,98 @@ def test_parameters(client):
         lambda: client.infer("add-one", inputs, sequence_id=5, headers=dict(ACME)),
     )
     assert error.status() == "400" and "sequence_id" in error.message(), error
+
+
+def sums(stats):
+    """What a model's statistics come to over its versions."""
+    return sum(each["inference_stats"]["success"]["count"] for each in stats["model_stats"])
+
+
+def test_statistics(client):
+    before = client.get_inference_statistics("digits", "1", headers=dict(ACME))
+    zeros = np.zeros((3, 64), dtype=np.float32)
+    client.infer("digits", [tensor("INPUT0", "FP32", zeros)], headers=dict(ACME))
+    after = client.get_inference_statistics("digits", headers=dict(ACME))
+    assert sums(after) == sums(before) + 1, after
+    [stats] = after["model_stats"]
+    assert stats["name"] == "digits" and stats["version"] == "1" and stats["last_inference"] > 0, stats
+    assert {"batch_size": 3} in [{"batch_size": batch["batch_size"]} for batch in stats["batch_stats"]], stats
+    everything = client.get_inference_statistics(headers=dict(ACME))
+    assert {each["name"] for each in everything["model_stats"]} >= {"digits", "add-one"}, everything
+
+
+def test_config(client):
+    config = client.get_model_config("digits", headers=dict(ACME))
+    assert config["name"] == "digits" and config["backend"] == "innkeeper", config
+    assert config["input"] == [{"name": "INPUT0", "data_type": "TYPE_FP32", "dims": [64], "optional": False}]
+    assert config["max_batch_size"] > 0 and "sequence_batching" not in config, config
+    counting = client.get_model_config("counting", "1", headers=dict(ACME))
+    assert counting["sequence_batching"] == {"max_sequence_idle_microseconds": 60_000_000}, counting
+    assert client.get_model_config("embedding", headers=dict(ACME))["response_cache"] == {"enable": True}
+
+
+def test_the_repository(client):
+    state = lambda: {
+        each["name"]: each["state"] for each in client.get_model_repository_index(headers=dict(ACME))
+    }
+    assert state()["mlp"] == "READY", state()
+    client.unload_model("mlp", headers=dict(ACME))
+    assert state()["mlp"] in ["UNLOADING", "UNAVAILABLE"] and not client.is_model_ready("mlp", headers=dict(ACME))
+    client.load_model("mlp", config='{"name": "mlp"}', headers=dict(ACME))
+    assert state()["mlp"] == "READY" and client.is_model_ready("mlp", headers=dict(ACME))
+    for more, text in [({"config": '{"max_batch_size": 1}'}, "max_batch_size"), ({"config": "["}, "JSON")]:
+        error = raised(InferenceServerException, lambda: client.load_model("mlp", headers=dict(ACME), **more))
+        assert error.status() == "400" and text in error.message(), error
+    error = raised(InferenceServerException, lambda: client.load_model("absent", headers=dict(ACME)))
+    assert error.status() == "404", error
+    # A component is uploaded by the same call.
+    files = {"file:7/model.wasm": component()}
+    client.load_model("by-triton", config="{}", files=files, headers=dict(ACME))
+    row = np.zeros((1, 16), dtype=np.float32)
+    result = client.infer("by-triton", [tensor("INPUT0", "FP32", row)], model_version="7", headers=dict(ACME))
+    same(result.as_numpy("OUTPUT0"), row + 1)
+    error = raised(InferenceServerException, lambda: client.load_model("x", files=files, headers=dict(ACME)))
+    assert "config" in error.message(), error
+
+
+def test_logging_and_tracing(client):
+    kept = client.get_log_settings(headers=dict(ACME))
+    assert kept["log_file"] == "" and kept["log_info"] is True, kept
+    now = client.update_log_settings({"log_info": False, "log_verbose_level": 1}, headers=dict(ACME))
+    assert (now["log_info"], now["log_verbose_level"]) == (False, 1), now
+    client.update_log_settings({"log_info": True, "log_verbose_level": 0}, headers=dict(ACME))
+    for setting in [{"log_file": "/tmp/x"}, {"log_format": "ISO8601"}, {"unheard_of": 1}]:
+        error = raised(InferenceServerException, lambda: client.update_log_settings(setting, headers=dict(ACME)))
+        assert error.status() == "400", error
+    for model in [None, "digits"]:
+        off = client.get_trace_settings(model, headers=dict(ACME))
+        assert off["trace_level"] == ["OFF"], off
+        client.update_trace_settings(model, {"trace_level": ["OFF"], "trace_rate": None}, headers=dict(ACME))
+        error = raised(
+            InferenceServerException,
+            lambda: client.update_trace_settings(model, {"trace_level": ["TIMESTAMPS"]}, headers=dict(ACME)),
+        )
+        assert error.status() == "501", error
+
+
+def test_classification(client):
+    pictures = np.load(PICTURES).astype(np.float32)[:2]
+    inputs = [tensor("INPUT0", "FP32", pictures)]
+    plain = client.infer("digits", inputs, headers=dict(ACME)).as_numpy("PROBABILITIES")
+    for binary in [True, False]:
+        outputs = [http.InferRequestedOutput("PROBABILITIES", binary_data=binary, class_count=3)]
+        classes = client.infer("digits", inputs, outputs=outputs, headers=dict(ACME)).as_numpy("PROBABILITIES")
+        check_classes(classes, plain)
+
+
+def test_sequences(client):
+    one = [tensor("X", "INT64", np.array([[1]], dtype=np.int64))]
+    call = lambda **more: client.infer("counting", one, headers=dict(ACME), **more).as_numpy("TOLD")[0, 1]
+    for id in [11, "eleven"]:
+        assert call(sequence_id=id, sequence_start=True) == 1
+        assert [call(sequence_id=id), call(sequence_id=id, sequence_end=True)] == [2, 3]
+        error = raised(InferenceServerException, lambda: call(sequence_id=id))
+        assert error.status() == "400" and "has begun" in error.message(), error
 
 
 def test_errors(client):

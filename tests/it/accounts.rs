@@ -107,6 +107,10 @@ fn every_change_is_written_down() {
     // Whoever gives a whole key where its id belongs does not find it here.
     let key = &tenant.key;
     admin.delete(&format!("/api/v1/keys/{key}")).expect_status(404);
+    tenant.post("/v2/repository/models/m/unload", &json!({})).expect_status(200);
+    tenant.post("/t/other/v2/repository/models/m/load", &json!({})).expect_status(404);
+    tenant.post("/v2/repository/models/m/load", &json!({})).expect_status(200);
+    tenant.post("/v2/logging", &json!({ "log_info": true })).expect_status(200);
     // What changes nothing is not told: looking, calling, and a key that may change nothing.
     tenant.get("/api/v1/models/m").expect_status(200);
     tenant.infer("m", row()).expect_status(200);
@@ -115,6 +119,10 @@ fn every_change_is_written_down() {
     let own = audit(&tenant, "");
     let wanted = [
         ("key.create", "acme", "done"),
+        ("logging.set", "", "done"),
+        ("model.load", "m", "done"),
+        ("model.load", "other/m", "not_found"),
+        ("model.unload", "m", "done"),
         ("limits.set", "acme", "done"),
         ("policy.set", "m", "done"),
         ("sharing.set", "m", "done"),

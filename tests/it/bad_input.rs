@@ -44,6 +44,20 @@ fn refuse(tenant: &Client, kind: &str, rows: Vec<Row>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn an_answer_that_closes_waits_for_no_body() {
+    let server = Server::with_config("[server]\nbody_idle_ms = 600000\n");
+    let tenant = server.tenant("a");
+    let bundle = &guest("plugins/add-one").bundle;
+    tenant.publish("m", "1", bundle).expect_status(201);
+    let mut wire = Wire::open(&tenant);
+    let headers = ["content-length: 1000", "inference-header-content-length: x"];
+    wire.send(&request(&tenant.key, "POST", "/v2/models/m/infer", &headers, b""));
+    let answer = wire.answer();
+    assert_eq!(answer.status, 400, "{}", answer.text());
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
 /// The server still takes what is good.
 fn expect_well(tenant: &Client) {
     let bundle = &guest("plugins/add-one").bundle;

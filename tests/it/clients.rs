@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::harness::root;
+use crate::harness::{guest, root};
 use crate::protocol::world;
 
 /// The Python of an environment with the libraries in it, made with pip where it is missing.
@@ -41,8 +41,12 @@ fn run(script: &str) {
 /// The same, of which the script can tell what it is to speak to.
 fn run_at(script: &str, at: &str) {
     let world = world();
+    let folder = tempfile::tempdir().unwrap();
+    let component = folder.path().join("add-one.wasm");
+    std::fs::write(&component, &guest("plugins/add-one").component).unwrap();
     let output = Command::new(python())
         .env("AT", at)
+        .env("ADD_ONE", &component)
         .env("INNKEEPER_GRPC", &world.server.grpc)
         .arg(root().join("tests/clients").join(script))
         .env("INNKEEPER_URL", &world.server.url)
@@ -84,6 +88,16 @@ fn tritonclient_over_grpc_with_asyncio_works() {
 #[test]
 fn grpc_calls_that_no_library_makes_are_answered() {
     run("grpc_odd.py");
+}
+
+#[test]
+fn tensorflow_servings_and_openais_clients_work() {
+    run("other_rest.py");
+}
+
+#[test]
+fn prometheus_reads_the_metrics() {
+    run("metrics.py");
 }
 
 #[test]

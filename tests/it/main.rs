@@ -22,6 +22,7 @@ mod traffic;
 
 mod bad_input;
 mod batching;
+mod caching;
 mod connections;
 mod durability;
 mod hostile;
@@ -29,6 +30,7 @@ mod http2;
 mod limits;
 mod networks;
 mod operations;
+mod sequences;
 mod tls;
 mod tokens;
 mod training;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Client, Server, guest, root};
+use crate::harness::{Answer, Client, Server, guest, pack, root};
 
 /// The models of `plugins/`, published for the tenant acme on a server that the tests here share.
 pub struct World {
@@ -41,6 +41,14 @@ impl World {
             let bundle = &guest(&format!("plugins/{model}")).bundle;
             acme.publish(model, "1", bundle).expect_status(201);
         }
+        let embedding = &guest("tests/guests/embedding").bundle;
+        acme.publish("embedding", "1", embedding).expect_status(201);
+        let counting = pack(
+            &guest("tests/guests/batching").component,
+            "name = \"counting\"\n[sequences]\nidle_ms = 60000\n",
+            &[],
+        );
+        acme.publish("counting", "1", &counting).expect_status(201);
         for model in ["identity", "add-one"] {
             let stable = format!("/api/v1/models/{model}/aliases/stable");
             acme.put(&stable, &json!({ "version": "1" })).expect_status(200);
@@ -98,7 +106,10 @@ fn every_route_answers_as_the_protocol_has_it() {
     let cases = [
         ("/v2/health/live", json!({ "live": true })),
         ("/v2/health/ready", json!({ "ready": true })),
-        ("/v2/models", json!({ "models": ["add-one", "digits", "identity", "mlp"] })),
+        (
+            "/v2/models",
+            json!({ "models": ["add-one", "counting", "digits", "embedding", "identity", "mlp"] }),
+        ),
         ("/v2/models/add-one", add_one.clone()),
         ("/v2/models/add-one/versions/1", add_one),
         ("/v2/models/digits", digits),

@@ -90,6 +90,8 @@ impl Deployer {
             isolation: manifest.isolation,
             limits: manifest.limits.clone(),
             batching: manifest.batching.clone(),
+            caching: manifest.cache.clone(),
+            sequencing: manifest.sequences.clone(),
             description: manifest.description.clone(),
             created_ms: record.created_ms,
             loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), owner, &manifest)),

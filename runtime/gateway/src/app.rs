@@ -110,8 +110,23 @@ impl App {
         }
     }
 
-    /// Everything but inference in the protocol's own form.
+    /// Everything but inference in the protocol's own form. What it changes is written down.
     async fn other<'a>(
+        self: &'a Arc<Self>,
+        at: Exchange<'a>,
+        route: Route<'a>,
+        body: &mut Incoming,
+        entry: &mut Entry,
+    ) -> Result<Reply, Failure> {
+        let Some(open) = manage::audit::begin(self, at.caller, &route, entry).await? else {
+            return self.dispatch(at, route, body, entry).await;
+        };
+        let reply = self.dispatch(at, route, body, entry).await;
+        open.end(&reply).await;
+        reply
+    }
+
+    async fn dispatch<'a>(
         self: &'a Arc<Self>,
         at: Exchange<'a>,
         route: Route<'a>,
@@ -172,7 +187,7 @@ impl App {
             Route::Interface(target) => {
                 at.endpoint(target).and_then(|(e, slot)| interface::document(&e, slot.as_deref()))
             }
-            _ => manage::handle(at, route, body, entry).await,
+            _ => manage::handle(at, route, body).await,
         }
     }
 

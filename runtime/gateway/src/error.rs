@@ -269,9 +269,10 @@ impl From<PredictError> for Failure {
             PredictError::Rate { retry_after_ms, .. } => {
                 say(S::TOO_MANY_REQUESTS, "rate_limited").retry_after_ms(*retry_after_ms)
             }
-            PredictError::QueueFull { .. } => {
+            PredictError::QueueFull { .. } | PredictError::LineFull { .. } => {
                 say(S::TOO_MANY_REQUESTS, "queue_full").retry_after_ms(1_000)
             }
+            PredictError::Sequences { .. } => say(S::TOO_MANY_REQUESTS, "limit_exceeded"),
             PredictError::QueueTimeout { .. } => {
                 say(S::SERVICE_UNAVAILABLE, "queue_timeout").retry_after_ms(1_000)
             }
@@ -459,6 +460,7 @@ mod tests {
         check(PredictError::TooManyRows { rows: 9, max: 8 }, 422, "mismatch");
         let problem = "x".to_owned();
         check(PredictError::Parameter { name: "priority", problem }, 400, "bad_request");
+        check(PredictError::Sequences { limit: 1 }, 429, "limit_exceeded");
         check(PredictError::Timeout { timeout_us: 1 }, 504, "timeout");
         check(PredictError::Rate { limit: 1, retry_after_ms: 1 }, 429, "rate_limited");
         check(CatalogError::DiskFull, 507, "disk_full");

@@ -28,7 +28,7 @@ fn openapi(deployment: &Deployment, slot: &str) -> Value {
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": { path: {"post": operation(deployment)} },
+        "paths": { path.as_str(): {"post": operation(deployment, &path)} },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "schemas": schemas(deployment),
@@ -37,6 +37,8 @@ fn openapi(deployment: &Deployment, slot: &str) -> Value {
             "digest": deployment.digest.to_string(),
             "properties": properties(deployment),
             "batching": deployment.batching(),
+            "cache": deployment.caches(),
+            "sequences": deployment.sequencing(),
         },
     })
 }
@@ -57,9 +59,11 @@ fn properties(deployment: &Deployment) -> Value {
         .collect()
 }
 
-fn operation(deployment: &Deployment) -> Value {
+fn operation(deployment: &Deployment, path: &str) -> Value {
     let mut request = json!({"schema": {"$ref": "#/components/schemas/Request"}});
-    if let Some(example) = example(&deployment.signature) {
+    let example = example(&deployment.signature);
+    let samples = example.as_ref().map_or_else(Vec::new, |body| samples(path, body));
+    if let Some(example) = example {
         request["example"] = example;
     }
     let error = |text: &str| {
@@ -87,7 +91,22 @@ fn operation(deployment: &Deployment) -> Value {
             "503": error("The server is busy; see Retry-After."),
             "504": error("The model did not answer in time."),
         },
+        "x-codeSamples": samples,
     })
+}
+
+/// Calls that send this body, for whoever has `INNKEEPER_URL` and `INNKEEPER_KEY` in the environment.
+fn samples(path: &str, body: &Value) -> Vec<Value> {
+    // Names are the author's. A quote of either kind would end a string of one of the languages, so it is written in
+    // the other form that JSON has for it; nothing else in JSON has a meaning in a raw string.
+    let json = body.to_string().replace('\'', "\\u0027");
+    let samples = [
+        ("curl", include_str!("samples/curl.txt")),
+        ("Python", include_str!("samples/python.txt")),
+        ("Rust", include_str!("samples/rust.txt")),
+    ];
+    let filled = |text: &str| text.replace("{PATH}", path).replace("{BODY}", &json);
+    samples.map(|(lang, text)| json!({"lang": lang, "source": filled(text)})).to_vec()
 }
 
 fn schemas(deployment: &Deployment) -> Value {

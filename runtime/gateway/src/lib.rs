@@ -24,6 +24,7 @@ mod route;
 
 mod grpc;
 mod interface;
+mod logging;
 mod manage;
 mod metrics;
 mod model_config;

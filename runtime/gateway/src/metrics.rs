@@ -199,7 +199,7 @@ fn latency(text: &mut String, series: &[Series]) {
 
 fn tenants(text: &mut String, usage: &[(String, Usage)]) {
     type Row = (&'static str, &'static str, &'static str, fn(&Usage) -> f64);
-    let rows: [Row; 7] = [
+    let rows: [Row; 9] = [
         ("innkeeper_tenant_requests_total", "counter", "Predictions", |u| u.requests as f64),
         ("innkeeper_tenant_failures_total", "counter", "Predictions that failed", |u| {
             u.failures as f64
@@ -219,6 +219,10 @@ fn tenants(text: &mut String, usage: &[(String, Usage)]) {
         ("innkeeper_tenant_asset_memory_bytes", "gauge", "Bytes of assets in memory", |u| {
             u.asset_memory_bytes as f64
         }),
+        ("innkeeper_tenant_cache_bytes", "gauge", "Bytes of answers that are kept", |u| {
+            u.cache_bytes as f64
+        }),
+        ("innkeeper_tenant_sequences", "gauge", "Sequences that are open", |u| u.sequences as f64),
     ];
     for (name, kind, help, value) in rows {
         let lines = usage.iter().map(|(labels, usage)| (labels.as_str(), value(usage)));

@@ -31,6 +31,21 @@ pub(crate) struct ModelConfig<'a> {
     /// How the host puts requests together, where the model asks for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dynamic_batching: Option<DynamicBatching<'a>>,
+    /// How it keeps sequences, where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sequence_batching: Option<SequenceBatching>,
+    pub(crate) response_cache: ResponseCache,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct SequenceBatching {
+    pub(crate) max_sequence_idle_microseconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ResponseCache {
+    /// Whether answers are kept.
+    pub(crate) enable: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -163,6 +178,10 @@ pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> 
             max_queue_delay_microseconds: batching.delay_us,
             priority_levels: batching.priorities,
         }),
+        sequence_batching: deployment.sequencing().map(|sequencing| SequenceBatching {
+            max_sequence_idle_microseconds: sequencing.idle_ms.saturating_mul(1_000),
+        }),
+        response_cache: ResponseCache { enable: deployment.caches() },
     }
 }
 

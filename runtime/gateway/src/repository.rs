@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use innkeeper_catalog::{ModelKey, ModelName, Scope, TenantName, VersionName};
 use innkeeper_deploy::{Compatibility, DeployRequest, Source};
 use innkeeper_predict::{Deployment, Endpoint, Predictor};
@@ -115,6 +116,12 @@ pub(crate) async fn unload(app: &Arc<App>, caller: &Caller, model: &str) -> Resu
     caller.require(Scope::Publish)?;
     let key = ModelKey::new(caller.tenant.clone(), parsed(model)?);
     Ok(app.deployer.unload(&key).await?)
+}
+
+/// What is said to whoever would load or unload a model of somebody else's.
+pub(crate) fn not_the_owner() -> Failure {
+    let text = "models are loaded and unloaded by their owners";
+    Failure::new(StatusCode::NOT_FOUND, "not_found", text)
 }
 
 fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, Failure>

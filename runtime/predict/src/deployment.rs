@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission::{Gate, Rate};
 use crate::batch::{Batchers, Padding};
+use crate::sequences::Sequences;
 use crate::stats::{ByCaller, Stats};
-use crate::{Batching, LimitOverrides, Limits, PredictError, Statistics};
+use crate::{Batching, Caching, LimitOverrides, Limits, PredictError, Sequencing, Statistics};
 
 /// How long an instance is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,10 @@ pub struct DeploymentParts {
     pub limits: LimitOverrides,
     /// How its requests are put together, if they are.
     pub batching: Option<Batching>,
+    /// Whether its answers are kept, if its manifest says anything about that.
+    pub caching: Option<Caching>,
+    /// How it keeps sequences, if it does.
+    pub sequencing: Option<Sequencing>,
     /// What it is, in its author's words.
     pub description: String,
     /// When it was published, in milliseconds since 1970.
@@ -95,6 +100,8 @@ pub struct Deployment {
     /// When it was published, in milliseconds since 1970.
     pub created_ms: i64,
     batchers: Option<Batchers>,
+    caching: Option<Caching>,
+    sequences: Option<Arc<Sequences>>,
     loader: Arc<dyn Loader>,
     /// Held while loading, so that many first requests load once.
     loading: tokio::sync::Mutex<()>,
@@ -169,6 +176,8 @@ impl Deployment {
             digest: parts.digest,
             batchers: parts.batching.map(|batching| Batchers::new(batching, &parts.signature)),
             signature: parts.signature,
+            caching: parts.caching,
+            sequences: parts.sequencing.map(Sequences::new),
             isolation: parts.isolation,
             limits: parts.limits,
             description: parts.description,
@@ -199,6 +208,20 @@ impl Deployment {
     /// How its requests are put together, if they are.
     pub fn batching(&self) -> Option<&Batching> {
         self.batchers.as_ref().map(|batchers| &batchers.batching)
+    }
+
+    /// Whether its answers are kept.
+    pub fn caches(&self) -> bool {
+        self.caching.as_ref().is_some_and(|caching| caching.enabled)
+    }
+
+    /// How it keeps sequences, if it does.
+    pub fn sequencing(&self) -> Option<&Sequencing> {
+        self.sequences.as_ref().map(|sequences| &sequences.sequencing)
+    }
+
+    pub(crate) fn sequences(&self) -> Option<&Arc<Sequences>> {
+        self.sequences.as_ref()
     }
 
     pub(crate) fn batchers(&self) -> Option<&Batchers> {
@@ -354,6 +377,11 @@ impl Deployment {
         callers.map(|(_, caller)| caller.warm.len() as u64).sum()
     }
 
+    /// Ends the sequences that nobody goes on with.
+    pub(crate) fn expire_sequences(&self, now: Instant) {
+        self.sequences.iter().for_each(|sequences| sequences.expire(now));
+    }
+
     /// Lets go of everything that was not used since `before`; gives back whether it did.
     pub(crate) fn cool(&self, before: Instant) -> bool {
         let mut state = self.state();
@@ -389,6 +417,7 @@ impl Deployment {
     /// Lets go of code, assets and all warm instances: the version is no longer served.
     pub fn retire(&self) {
         *self.state() = State::default();
+        self.sequences.iter().for_each(|sequences| sequences.clear());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -45,6 +45,22 @@ pub enum PredictError {
         /// How many run.
         in_flight: u64,
     },
+    /// The tenant has as many sequences open as it may.
+    #[error(
+        "over the limit sequences_max of {limit}; end one by sequence_end, or wait until one is idle for long"
+    )]
+    Sequences {
+        /// The limit's value.
+        limit: u64,
+    },
+    /// As many requests of one sequence wait as may.
+    #[error(
+        "{limit} requests of this sequence are in flight already; they are answered one after another"
+    )]
+    LineFull {
+        /// How many may be.
+        limit: u64,
+    },
     /// The prediction waited too long for its turn.
     #[error("waited longer for its turn than queue_ms_max of {limit} ms")]
     QueueTimeout {
@@ -110,6 +126,8 @@ impl PredictError {
             | PredictError::Parameter { .. } => Fault::Caller,
             PredictError::Rate { .. }
             | PredictError::QueueFull { .. }
+            | PredictError::Sequences { .. }
+            | PredictError::LineFull { .. }
             | PredictError::QueueTimeout { .. }
             | PredictError::Timeout { .. }
             | PredictError::Draining

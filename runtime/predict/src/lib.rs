@@ -7,6 +7,7 @@
 
 mod admission;
 mod batch;
+mod cache;
 mod deployment;
 mod error;
 mod limits;
@@ -15,6 +16,7 @@ mod predictor;
 mod registry;
 mod run;
 mod schedule;
+mod sequences;
 mod stats;
 mod tenant;
 mod traffic;
@@ -22,6 +24,7 @@ mod training;
 
 pub use admission::InFlight;
 pub use batch::{Batching, BatchingError, Pad};
+pub use cache::Caching;
 pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError, Loaded, Loader};
 pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
@@ -31,6 +34,7 @@ pub use logs::{LogLevels, LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};
 pub use registry::{Endpoint, NotFound, Registry};
 pub use schedule::{Schedule, SequenceId};
+pub use sequences::Sequencing;
 pub use stats::{BatchStatistics, Counted, Failures, LATENCY_BOUNDS_US, Statistics};
 pub use tenant::Usage;
 pub use traffic::{Bounds, Breach, Choice, Side, SideReport, Traffic, Via};

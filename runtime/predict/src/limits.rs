@@ -59,6 +59,8 @@ impl LimitOverrides {
             ("models_max", self.models_max),
             ("warm_instances_total_max", self.warm_instances_total_max),
             ("asset_memory_bytes_max", self.asset_memory_bytes_max),
+            ("sequences_max", self.sequences_max),
+            ("cache_bytes_max", self.cache_bytes_max),
             ("datasets_max", self.datasets_max),
             ("jobs_max", self.jobs_max),
             ("jobs_running_max", self.jobs_running_max),
@@ -117,6 +119,10 @@ limits! {
     warm_instances_max = 16;
     /// Warm instances that a tenant keeps over all models.
     warm_instances_total_max = 128;
+    /// Sequences that a tenant has open over all models; each keeps an instance.
+    sequences_max = 16;
+    /// Bytes of answers that are kept to be given again, over all models that a tenant calls; older ones make room.
+    cache_bytes_max = 16 * MIB;
     /// Datasets of a tenant.
     datasets_max = 1_000;
     /// Jobs of a tenant that wait, run or rest.

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use innkeeper_catalog::{Meters, ModelKey, TenantName};
+use innkeeper_catalog::{Meters, ModelKey, TenantName, Used};
 use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
 use innkeeper_tensor::{Named, Signature};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Batcher, Clock};
+use crate::cache::Question;
 use crate::deployment::Breaker;
 use crate::run::{Answer, Batch, Job, bytes_of};
 use crate::stats::Watch;
@@ -101,9 +102,56 @@ impl Predictor {
     }
 
     async fn one(&self, request: Request) -> Result<Prediction, PredictError> {
-        let deployment = Arc::clone(&request.deployment);
-        let mut watch = Watch::begin(deployment.stats(&request.caller));
+        let mut watch = Watch::begin(request.deployment.stats(&request.caller));
         let turn = watch.noting(check_request(&request))?;
+        let began = Instant::now();
+        let Some(question) = Question::of(&request) else {
+            return self.asked(request, turn, watch).await;
+        };
+        let tenant = self.tenant(&request.caller);
+        if let Some(outputs) = tenant.cache.get(&question) {
+            watch.noting(self.again(&tenant, &request, &outputs, began))?;
+            watch.cached(began.elapsed());
+            return Ok(Prediction { outputs });
+        }
+        let (looked, stats) = (began.elapsed(), request.deployment.stats(&request.caller));
+        let prediction = self.asked(request, turn, watch).await?;
+        let keeps = Instant::now();
+        tenant.cache.put(question, &prediction.outputs, tenant.limits().cache_bytes_max);
+        stats.missed(looked + keeps.elapsed());
+        Ok(prediction)
+    }
+
+    /// Lets a request in whose answer is kept, and accounts for it.
+    fn again(
+        &self,
+        tenant: &Tenant,
+        request: &Request,
+        outputs: &[Named],
+        now: Instant,
+    ) -> Result<(), PredictError> {
+        if self.is_draining() {
+            return Err(PredictError::Draining);
+        }
+        tenant.check_rate(now)?;
+        request.deployment.start(&request.caller, now)?;
+        tenant.count(&Used {
+            requests: 1,
+            bytes_in: bytes_of(&request.inputs),
+            bytes_out: bytes_of(outputs),
+            ..Used::default()
+        });
+        Ok(())
+    }
+
+    /// Asks the guest.
+    async fn asked(
+        &self,
+        request: Request,
+        turn: Turn,
+        watch: Watch,
+    ) -> Result<Prediction, PredictError> {
+        let deployment = Arc::clone(&request.deployment);
         let (job, answer) = self.admit(request, turn, watch).await?;
 
         let outputs = Arc::clone(&job.outputs);
@@ -132,6 +180,13 @@ impl Predictor {
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
+        let sequence = match (deployment.sequences(), &schedule.sequence_id) {
+            (Some(sequences), Some(id)) => {
+                let turn = sequences.turn((&caller, id), &schedule, &patience, &tenant.sequences);
+                Some(watch.noting(turn.await)?)
+            }
+            _ => None,
+        };
         let places = self.places(&tenant, &deployment, &caller, &limits, &patience, now);
         let places = watch.noting(places.await)?;
 
@@ -153,6 +208,7 @@ impl Predictor {
             patience,
             cancel: Cancel::default(),
             places,
+            sequence,
             watch,
             answer,
         };
@@ -219,7 +275,7 @@ fn check_request(request: &Request) -> Result<Turn, PredictError> {
     }
     let batching = deployment.batching();
     let (rows, priority) = (rows(request, batching)?, schedule.priority(batching)?);
-    schedule.check_sequence()?;
+    schedule.check_sequence(deployment.sequencing().is_some())?;
     Ok(Turn { priority, rows })
 }
 
@@ -379,11 +435,13 @@ impl Predictor {
         Arc::new(Sink { logs: self.logs(&deployment.model), owner, version, bytes_max })
     }
 
-    /// Lets go of the code and instances of every version that was not used for `idle`. Gives back how many.
+    /// Lets go of the code and instances of every version that was not used for `idle`, and of the sequences that are
+    /// over. Gives back how many versions.
     pub fn cool(&self, idle: Duration, now: Instant) -> usize {
         let Some(before) = now.checked_sub(idle) else { return 0 };
         let endpoints = self.0.registry.all();
         let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
+        let deployments = deployments.inspect(|deployment| deployment.expire_sequences(now));
         deployments.filter(|deployment| deployment.cool(before)).count()
     }
 

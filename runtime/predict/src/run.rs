@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::admission::{InFlight, Patience};
 use crate::batch::{self, Lane};
 use crate::deployment::Loaded;
+use crate::sequences::InSequence;
 use crate::stats::{self, Laps, Watch};
 use crate::tenant::Tenant;
 use crate::{Deployment, Fault, Isolation, Limits, PredictError, Predictor};
@@ -40,6 +41,8 @@ pub(crate) struct Job {
     pub(crate) cancel: Cancel,
     /// Given back when the job is done.
     pub(crate) places: [Option<InFlight>; 2],
+    /// Its turn in the sequence that it belongs to, if it does.
+    pub(crate) sequence: Option<InSequence>,
     /// Where it is counted.
     pub(crate) watch: Watch,
     pub(crate) answer: oneshot::Sender<Answer>,
@@ -86,7 +89,8 @@ impl Job {
             cancel: self.cancel.clone(),
         };
         let mut laps = Laps::default();
-        let answer = self.host().answer(call, &mut laps).await;
+        let host = self.host();
+        let answer = host.answer(call, self.sequence.as_mut(), &mut laps).await;
         if answer.is_ok() {
             self.watch.stats().executed(rows, &laps);
         }
@@ -126,7 +130,7 @@ impl Job {
         if failed && let Some(error) = error {
             self.predictor.log_error(deployment, &error.to_string());
         }
-        drop(self.places);
+        drop((self.places, self.sequence));
         let _ = self.answer.send(answer);
     }
 }
@@ -192,7 +196,7 @@ impl Batch {
     ) -> Result<Vec<Vec<Named>>, PredictError> {
         let first = &self.0[0];
         let axis = first.deployment.signature.batch_axis.unwrap_or_default();
-        let outputs = self.host().answer(self.call(began, axis)?, laps).await?;
+        let outputs = self.host().answer(self.call(began, axis)?, None, laps).await?;
         let rows: Vec<usize> = self.0.iter().map(|job| job.rows as usize).collect();
         let answers = batch::split(&outputs, axis, &rows).and_then(|answers| self.cut(answers));
         answers.map_err(PredictError::BadAnswer).inspect_err(|error| {
@@ -275,9 +279,14 @@ struct Host {
 
 impl Host {
     /// A guest's outputs, held against the signature.
-    async fn answer(&self, call: Call, laps: &mut Laps) -> Answer {
+    async fn answer(
+        &self,
+        call: Call,
+        sequence: Option<&mut InSequence>,
+        laps: &mut Laps,
+    ) -> Answer {
         let outputs = Arc::clone(&call.outputs);
-        let answer = self.guest(call, laps).await?;
+        let answer = self.guest(call, sequence, laps).await?;
         let answered = Instant::now();
         let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
         let kept: Result<(), Mismatch> = self.deployment.signature.check_outputs(&answer, wanted);
@@ -285,11 +294,19 @@ impl Host {
         kept.map(|()| answer).map_err(PredictError::BadAnswer)
     }
 
-    async fn guest(&self, call: Call, laps: &mut Laps) -> Result<Vec<Named>, PredictError> {
+    async fn guest(
+        &self,
+        call: Call,
+        mut sequence: Option<&mut InSequence>,
+        laps: &mut Laps,
+    ) -> Result<Vec<Named>, PredictError> {
         let began = Instant::now();
-        let warm = match self.deployment.isolation {
-            Isolation::Tenant => self.deployment.take_warm(&self.caller, &self.limits, began),
-            Isolation::Request => None,
+        let warm = match (&mut sequence, self.deployment.isolation) {
+            (Some(sequence), _) => sequence.take(),
+            (None, Isolation::Tenant) => {
+                self.deployment.take_warm(&self.caller, &self.limits, began)
+            }
+            (None, Isolation::Request) => None,
         };
         let mut instance = match warm {
             Some(instance) => instance,
@@ -300,6 +317,13 @@ impl Host {
         let answer = instance.predict(call).await;
         laps.infer = ready.elapsed();
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
+        if let Some(sequence) = sequence {
+            // What it holds is the sequence's state, so that it may be held between two calls and be worn.
+            if usable {
+                sequence.keep(instance);
+            }
+            return answer.map_err(PredictError::from);
+        }
         // A guest of another tenant's must not hold on to this caller's budget between its calls.
         let lent = self.caller != self.deployment.model.owner && instance.holds_tensors();
         let worn = lent || instance.is_worn();

@@ -34,16 +34,20 @@ impl Schedule {
         }
     }
 
-    /// Models keep nothing from one request to the next so far.
+    /// A request belongs to a sequence just where the model keeps them.
     ///
     /// # Errors
-    /// [`PredictError::Parameter`] for anything said about a sequence.
-    pub(crate) fn check_sequence(&self) -> Result<(), PredictError> {
-        if self.sequence_id.is_none() && !self.sequence_start && !self.sequence_end {
-            return Ok(());
-        }
-        let problem = "the model keeps no sequences".to_owned();
-        Err(PredictError::Parameter { name: "sequence_id", problem })
+    /// [`PredictError::Parameter`] for anything said about a sequence of a model that keeps none, and for no sequence's
+    /// id where it does.
+    pub(crate) fn check_sequence(&self, keeps_sequences: bool) -> Result<(), PredictError> {
+        let says_nothing = self.sequence_id.is_none() && !self.sequence_start && !self.sequence_end;
+        let problem = match (keeps_sequences, says_nothing) {
+            (false, true) => return Ok(()),
+            (true, _) if self.sequence_id.is_some() => return Ok(()),
+            (false, false) => "the model keeps no sequences",
+            (true, _) => "the model keeps sequences, and each request must say which it belongs to",
+        };
+        Err(PredictError::Parameter { name: "sequence_id", problem: problem.to_owned() })
     }
 }
 

@@ -251,6 +251,11 @@ pub(crate) struct Laps {
 }
 
 impl Stats {
+    /// Counts a look into a cache that found nothing, and keeping what was answered instead.
+    pub(crate) fn missed(&self, took: Duration) {
+        self.cache_miss.add(took);
+    }
+
     /// Counts one run of a guest that answered `rows` rows.
     pub(crate) fn executed(&self, rows: u64, laps: &Laps) {
         self.inference_count.fetch_add(rows, Ordering::Relaxed);
@@ -360,6 +365,12 @@ impl Watch {
         self.stats.compute_input.add(laps.input);
         self.stats.compute_infer.add(laps.infer);
         self.stats.compute_output.add(laps.output);
+    }
+
+    /// It was answered by what is kept, which took so long to find.
+    pub(crate) fn cached(&mut self, took: Duration) {
+        self.answered();
+        self.stats.cache_hit.add(took);
     }
 
     fn answered(&mut self) {

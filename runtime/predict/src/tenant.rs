@@ -9,6 +9,7 @@ use innkeeper_catalog::{Meter, Used};
 use innkeeper_sandbox::ByteBudget;
 
 use crate::admission::{Gate, InFlight, Patience, Rate};
+use crate::cache::Cache;
 use crate::{Limits, LogLevels, PredictError};
 
 /// One tenant's limits, and what counts against them.
@@ -21,6 +22,10 @@ pub(crate) struct Tenant {
     pub(crate) asset_memory: Arc<ByteBudget>,
     /// Counts instances, not bytes: those that are kept for a next request, over all models.
     pub(crate) warm_instances: Arc<ByteBudget>,
+    /// Counts sequences, not bytes: those that are open, over all models.
+    pub(crate) sequences: Arc<ByteBudget>,
+    /// What it was answered and may be answered again.
+    pub(crate) cache: Cache,
     /// Which messages of its models are kept.
     pub(crate) log_levels: ArcSwap<LogLevels>,
     /// Counts what outlives the process; none where nobody keeps it.
@@ -43,6 +48,10 @@ pub struct Usage {
     pub asset_memory_bytes: u64,
     /// Instances kept for the next request.
     pub warm_instances: u64,
+    /// Sequences that are open.
+    pub sequences: u64,
+    /// Bytes of answers that are kept to be given again.
+    pub cache_bytes: u64,
     /// Predictions since the process began.
     pub requests: u64,
     /// Those of them that failed.
@@ -59,6 +68,8 @@ impl Usage {
         self.tensor_bytes += other.tensor_bytes;
         self.asset_memory_bytes += other.asset_memory_bytes;
         self.warm_instances += other.warm_instances;
+        self.sequences += other.sequences;
+        self.cache_bytes += other.cache_bytes;
         self.requests += other.requests;
         self.failures += other.failures;
         self.compute_us += other.compute_us;
@@ -71,6 +82,8 @@ impl Tenant {
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
             warm_instances: ByteBudget::new(limits.warm_instances_total_max),
+            sequences: ByteBudget::new(limits.sequences_max),
+            cache: Cache::new(),
             gate: Gate::new(limits.requests_in_flight_max),
             limits: RwLock::new(Arc::new(limits)),
             rate: Rate::new(now),
@@ -91,6 +104,7 @@ impl Tenant {
         self.tensor_bytes.set_max(limits.tensor_bytes_max);
         self.asset_memory.set_max(limits.asset_memory_bytes_max);
         self.warm_instances.set_max(limits.warm_instances_total_max);
+        self.sequences.set_max(limits.sequences_max);
         self.gate.resize(limits.requests_in_flight_max);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }
@@ -126,6 +140,8 @@ impl Tenant {
             tensor_bytes: self.tensor_bytes.used(),
             asset_memory_bytes: self.asset_memory.used(),
             warm_instances: 0,
+            sequences: self.sequences.used(),
+            cache_bytes: self.cache.bytes(),
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             compute_us: self.compute_us.load(Ordering::Relaxed),

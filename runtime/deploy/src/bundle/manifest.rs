@@ -1,7 +1,7 @@
 //! The manifest: what a bundle holds and how the model wants to be run.
 
 use innkeeper_catalog::Digest;
-use innkeeper_predict::{Batching, Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Caching, Isolation, LimitOverrides, Sequencing};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
@@ -41,6 +41,12 @@ pub struct Manifest {
     /// How its requests are put together, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batching: Option<Batching>,
+    /// Whether its answers are kept to be given again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Caching>,
+    /// How it keeps sequences, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequences: Option<Sequencing>,
     /// How it came about, where another version was trained or compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
@@ -106,6 +112,9 @@ impl Manifest {
         }
         check_description(&manifest.description)?;
         check_batching(manifest.batching.as_ref(), manifest.isolation)?;
+        let is_batched = manifest.batching.is_some();
+        check_sequences(manifest.sequences.as_ref(), manifest.isolation, is_batched)?;
+        check_cache(manifest.cache.as_ref(), manifest.sequences.is_some())?;
         manifest.check_assets()?;
         Ok(manifest)
     }
@@ -147,6 +156,39 @@ pub(super) fn check_description(text: &str) -> Result<(), BundleError> {
     match text.len() {
         0..=DESCRIPTION_BYTES_MAX => Ok(()),
         got => Err(BundleError::Description { got }),
+    }
+}
+
+/// Whether a model that is isolated and batched like this may keep sequences like that.
+pub(super) fn check_sequences(
+    sequences: Option<&Sequencing>,
+    isolation: Isolation,
+    is_batched: bool,
+) -> Result<(), BundleError> {
+    let Some(sequences) = sequences else { return Ok(()) };
+    sequences.check().map_err(BundleError::Manifest)?;
+    let problem = match isolation {
+        Isolation::Request => {
+            "sequences keep an instance from one request to the next; isolation = \"request\" forbids that"
+        }
+        Isolation::Tenant if is_batched => {
+            "requests of a sequence run alone, in an instance of its own; leave out either batching or sequences"
+        }
+        Isolation::Tenant => return Ok(()),
+    };
+    Err(BundleError::Manifest(problem.into()))
+}
+
+/// Whether the answers of a model that keeps sequences or none may be kept.
+pub(super) fn check_cache(
+    cache: Option<&Caching>,
+    keeps_sequences: bool,
+) -> Result<(), BundleError> {
+    match cache {
+        Some(Caching { enabled: true }) if keeps_sequences => Err(BundleError::Manifest(
+            "the same request is answered anew in each sequence; leave out either cache or sequences".into(),
+        )),
+        _ => Ok(()),
     }
 }
 

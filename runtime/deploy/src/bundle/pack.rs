@@ -133,6 +133,8 @@ fn describe(
         device: plugin.device,
         limits: plugin.limits.clone(),
         batching: plugin.batching.clone(),
+        cache: plugin.cache.clone(),
+        sequences: plugin.sequences.clone(),
         lineage: None,
     })
 }

@@ -1,10 +1,12 @@
 //! `innkeeper.toml`: a plugin's own description, which a bundle is made from.
 
-use innkeeper_predict::{Batching, Isolation, LimitOverrides};
+use innkeeper_predict::{Batching, Caching, Isolation, LimitOverrides, Sequencing};
 use serde::Deserialize;
 
 use super::error::short;
-use super::manifest::{check_asset_name, check_batching, check_description};
+use super::manifest::{
+    check_asset_name, check_batching, check_cache, check_description, check_sequences,
+};
 use super::{ASSETS_MAX, Device, Manifest, PackError};
 
 /// What a plugin's folder says about itself in `innkeeper.toml`.
@@ -54,6 +56,12 @@ pub struct PluginToml {
     /// How its requests are put together, if they are.
     #[serde(default)]
     pub batching: Option<Batching>,
+    /// Whether its answers are kept to be given again.
+    #[serde(default)]
+    pub cache: Option<Caching>,
+    /// How it keeps sequences, if it does.
+    #[serde(default)]
+    pub sequences: Option<Sequencing>,
     /// The files that go with the code, in any order.
     #[serde(default)]
     pub assets: Vec<PluginAsset>,
@@ -80,6 +88,8 @@ impl PluginToml {
             device: Device::Auto,
             limits: LimitOverrides::default(),
             batching: None,
+            cache: None,
+            sequences: None,
             assets: Vec::new(),
         }
     }
@@ -100,6 +110,8 @@ impl PluginToml {
     pub(super) fn check(&self) -> Result<(), PackError> {
         check_description(&self.description)?;
         check_batching(self.batching.as_ref(), self.isolation)?;
+        check_sequences(self.sequences.as_ref(), self.isolation, self.batching.is_some())?;
+        check_cache(self.cache.as_ref(), self.sequences.is_some())?;
         if self.assets.len() > ASSETS_MAX {
             return Err(super::BundleError::TooManyAssets { got: self.assets.len() }.into());
         }

@@ -50,6 +50,8 @@ pub(super) fn bare(
         device: Device::Auto,
         limits: LimitOverrides::default(),
         batching: None,
+        cache: None,
+        sequences: None,
         lineage: None,
     };
     let manifest_bytes: Bytes = manifest.to_text().into();

@@ -52,6 +52,8 @@ fn manifest(assets: Vec<AssetRef>) -> Manifest {
         device: Device::Auto,
         limits: LimitOverrides { handles_max: Some(3), ..LimitOverrides::default() },
         batching: None,
+        cache: None,
+        sequences: None,
         lineage: None,
     }
 }

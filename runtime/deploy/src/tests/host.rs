@@ -138,6 +138,8 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         device: Device::Auto,
         limits: LimitOverrides::default(),
         batching: None,
+        cache: None,
+        sequences: None,
         lineage: None,
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();

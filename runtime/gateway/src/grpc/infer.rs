@@ -23,6 +23,7 @@ use crate::body::{BODY_BYTES_MAX, Held};
 use crate::error::Failure;
 use crate::journal::Entry;
 use crate::reply::Shared;
+use crate::v2::classification::{self, CLASSES_MAX};
 use crate::v2::{Bad, ID_BYTES_MAX, NOT_SERVED, SEQUENCE_ID_BYTES_MAX, is_the_servers};
 
 /// Outputs up to this size are copied behind the message, so that the answer is one write; larger ones are sent from
@@ -51,6 +52,7 @@ struct Asked {
     id: String,
     raw: bool,
     tells_final: bool,
+    wanted: Vec<Wanted>,
 }
 
 /// Answers an inference request.
@@ -72,7 +74,9 @@ pub(crate) async fn infer(
     }
 
     let (request, asked) = request(call, &deployment, via, message, way, entry)?;
-    let prediction = call.app.predictor.predict(request).await?;
+    let mut prediction = call.app.predictor.predict(request).await?;
+    let classes = |output: &str| asked.wanted.iter().find(|one| one.name == output)?.classes;
+    classification::put(&deployment, &mut prediction.outputs, classes).await?;
     Ok(encode(&deployment, &asked, prediction, way))
 }
 
@@ -109,6 +113,7 @@ fn request(
             parameters.push((name, value));
         }
     }
+    let wanted = outputs(&deployment.signature, message.outputs)?;
     let raw = !message.raw_input_contents.is_empty() || message.inputs.is_empty();
     let request = Request {
         caller: call.caller.tenant.clone(),
@@ -117,10 +122,10 @@ fn request(
         id: if message.id.is_empty() { entry.id().to_owned() } else { message.id.clone() },
         parameters,
         inputs: tensors::inputs(message.inputs, message.raw_input_contents)?,
-        outputs: outputs(message.outputs)?,
+        outputs: wanted.iter().map(|wanted| wanted.name.clone()).collect(),
         schedule,
     };
-    Ok((request, Asked { id: message.id, raw, tells_final }))
+    Ok((request, Asked { id: message.id, raw, tells_final, wanted }))
 }
 
 /// Takes a parameter that says when the request runs, and not what the model does. Answers whether it was one.
@@ -187,16 +192,42 @@ fn parameter(name: &str, value: InferParameter) -> Result<String, Bad> {
     }
 }
 
-fn outputs(outputs: Vec<InferRequestedOutputTensor>) -> Result<Vec<String>, Bad> {
+/// An output that is wanted, and how many classes of it in its place.
+struct Wanted {
+    name: String,
+    classes: Option<usize>,
+}
+
+fn outputs(
+    signature: &Signature,
+    outputs: Vec<InferRequestedOutputTensor>,
+) -> Result<Vec<Wanted>, Bad> {
     let outputs = outputs.into_iter().enumerate();
     outputs
-        .map(|(index, output)| match output.parameters.keys().next() {
-            None => Ok(output.name),
-            Some(name) => {
-                Err(Bad::new(NOT_SERVED).at(name).at("parameters").at_index(index).at("outputs"))
+        .map(|(index, output)| {
+            let mut classes = None;
+            for (name, value) in &output.parameters {
+                let at = |bad: Bad| bad.at(name).at("parameters").at_index(index).at("outputs");
+                if name != "classification" {
+                    return Err(at(Bad::new(NOT_SERVED)));
+                }
+                classes = wanted_classes(value).map_err(at)?;
             }
+            if classes.is_some()
+                && let Some(spec) = signature.outputs.iter().find(|spec| spec.name == output.name)
+            {
+                classification::check(spec)?;
+            }
+            Ok(Wanted { name: output.name, classes })
         })
         .collect()
+}
+
+fn wanted_classes(value: &InferParameter) -> Result<Option<usize>, Bad> {
+    match whole(value)? {
+        count if (1..=CLASSES_MAX).contains(&count) => Ok(usize::try_from(count).ok()),
+        _ => Err(Bad::new(format!("wanted a number of classes from 1 to {CLASSES_MAX}"))),
+    }
 }
 
 fn encode(deployment: &Deployment, asked: &Asked, prediction: Prediction, way: Way) -> Framed {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod call;
+mod extensions;
 mod frame;
 mod health;
 mod infer;
@@ -155,7 +156,7 @@ async fn unary(
             // That there is none is an answer here, not a failure.
             Ok(framed(&ModelReadyResponse { ready: found.is_ok() }))
         }
-        _ => Err(unimplemented(method)),
+        _ => extensions::answer(call, method, &mut messages, entry).await,
     }
 }
 

@@ -72,10 +72,18 @@ fn weigh_contents(contents: &[u8]) -> Result<usize, Bad> {
 }
 
 fn few_parameters(tensor: &[u8], parameters: u32) -> Result<(), Bad> {
+    count(tensor, parameters, PARAMETERS_MAX).map_err(|bad| bad.at("parameters"))
+}
+
+/// Goes over a message to see that one of its fields is there at most `max` times.
+///
+/// # Errors
+/// It is there more often; bytes that are no message.
+pub(super) fn count(message: &[u8], field: u32, max: usize) -> Result<(), Bad> {
     let mut count = 0;
-    fields(tensor, &mut |tag, _| {
-        count += usize::from(tag == parameters);
-        at_most("parameters", count, PARAMETERS_MAX)
+    fields(message, &mut |tag, _| {
+        count += usize::from(tag == field);
+        if count <= max { Ok(()) } else { Err(Bad::new(format!("more than {max}"))) }
     })
 }
 

@@ -3,8 +3,9 @@
 use innkeeper_catalog::{AuditEntry, AuditRecord, Catalog, Scope, TenantName, key_id};
 use serde::Serialize;
 
-use crate::app::Exchange;
+use crate::app::{App, Exchange};
 use crate::error::Failure;
+use crate::gate::Caller;
 use crate::journal::Entry;
 use crate::manage::Act;
 use crate::query::{self, Query};
@@ -27,6 +28,10 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
     let own = |act, target: String| Some((act, target, None));
     let of = |act, tenant: &str| Some((act, plain(tenant), Some(plain(tenant))));
     let slot = |model: &str, slot: &str| format!("{}@{}", plain(model), plain(slot));
+    let owned = |owner: Option<&str>, model: &str| match owner {
+        Some(owner) => format!("{}/{}", plain(owner), plain(model)),
+        None => plain(model),
+    };
     match *route {
         Route::DeleteOwn { model } => own("model.delete", plain(model)),
         Route::Publish { model, version } => own("version.publish", slot(model, version)),
@@ -44,6 +49,9 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
         Route::CreateTenant => own("tenant.create", String::new()),
         Route::CreateKey { tenant } => of("key.create", tenant),
         Route::RevokeKey { id } => own("key.revoke", plain(id)),
+        Route::Load { owner, model } => own("model.load", owned(owner, model)),
+        Route::Unload { owner, model } => own("model.unload", owned(owner, model)),
+        Route::SetLogging => own("logging.set", String::new()),
         Route::CreateDataset { dataset } => own("dataset.create", plain(dataset)),
         Route::DeleteDataset { dataset } => own("dataset.delete", plain(dataset)),
         Route::SubmitJob => own("job.submit", String::new()),
@@ -55,7 +63,7 @@ fn change(route: &Route<'_>) -> Option<(&'static str, String, Option<String>)> {
 }
 
 /// A change that is under way. When its caller leaves, the change goes on, and its outcome is told as that.
-pub(super) struct Open {
+pub(crate) struct Open {
     catalog: Catalog,
     sequence: i64,
     ended: bool,
@@ -65,34 +73,35 @@ pub(super) struct Open {
 ///
 /// # Errors
 /// The catalog cannot be written: then nothing is changed either.
-pub(super) async fn begin(
-    at: Exchange<'_>,
+pub(crate) async fn begin(
+    app: &App,
+    caller: &Caller,
     route: &Route<'_>,
     entry: &Entry,
 ) -> Result<Option<Open>, Failure> {
     let Some((act, target, tenant)) = change(route) else { return Ok(None) };
     let scopes = [Scope::Publish, Scope::Admin];
-    if !scopes.iter().any(|scope| at.caller.scopes.contains(scope)) {
+    if !scopes.iter().any(|scope| caller.scopes.contains(scope)) {
         return Ok(None);
     }
     // Of a tenant that this caller may not see, nothing is written into that tenant's log.
-    let tenant = tenant.and_then(|tenant| at.caller.may_see(&tenant).ok());
+    let tenant = tenant.and_then(|tenant| caller.may_see(&tenant).ok());
     let audited = AuditEntry {
-        tenant: tenant.unwrap_or_else(|| at.caller.tenant.clone()),
-        actor: at.caller.tenant.to_string(),
-        key_id: at.caller.key_id.clone(),
+        tenant: tenant.unwrap_or_else(|| caller.tenant.clone()),
+        actor: caller.tenant.to_string(),
+        key_id: caller.key_id.clone(),
         act: act.to_owned(),
         target,
         request_id: entry.id().to_owned(),
     };
-    let catalog = at.app.catalog.clone();
+    let catalog = app.catalog.clone();
     let sequence = catalog.begin_audit(&audited).await?;
     Ok(Some(Open { catalog, sequence, ended: false }))
 }
 
 impl Open {
     /// Writes the outcome down.
-    pub(super) async fn end(mut self, reply: &Result<Reply, Failure>) {
+    pub(crate) async fn end<T>(mut self, reply: &Result<T, Failure>) {
         self.ended = true;
         write(&self.catalog, self.sequence, reply.as_ref().map_or_else(|f| f.code, |_| "done"))
             .await;

@@ -1,6 +1,6 @@
 //! The management API under `/api/v1`.
 
-mod audit;
+pub(crate) mod audit;
 mod datasets;
 mod jobs;
 mod models;
@@ -20,7 +20,6 @@ use serde::de::DeserializeOwned;
 use crate::app::Exchange;
 use crate::body::{self, Parts};
 use crate::error::Failure;
-use crate::journal::Entry;
 use crate::query;
 use crate::reply::Reply;
 use crate::route::Route;
@@ -31,22 +30,8 @@ pub(crate) use traffic::differences;
 /// Bytes of a JSON body here; the largest is a list of tenants to share a model with.
 const JSON_BYTES_MAX: u64 = 256 << 10;
 
-/// Answers a request for the management API, and writes down what it changes.
+/// Answers a request for the management API.
 pub(crate) async fn handle(
-    at: Exchange<'_>,
-    route: Route<'_>,
-    body: &mut Incoming,
-    entry: &Entry,
-) -> Result<Reply, Failure> {
-    let Some(open) = audit::begin(at, &route, entry).await? else {
-        return dispatch(at, route, body).await;
-    };
-    let reply = dispatch(at, route, body).await;
-    open.end(&reply).await;
-    reply
-}
-
-async fn dispatch(
     at: Exchange<'_>,
     route: Route<'_>,
     body: &mut Incoming,

@@ -4,18 +4,21 @@ use std::cmp::Ordering;
 use std::fmt::Display;
 
 use half::{bf16, f16};
+use innkeeper_predict::Deployment;
 use innkeeper_tensor::{DType, Named, Tensor, TensorError, TensorSpec};
 
 use super::Bad;
+use crate::error::Failure;
+use crate::model_config;
 
 /// More classes than anybody reads.
-pub(super) const CLASSES_MAX: u64 = 65_536;
+pub(crate) const CLASSES_MAX: u64 = 65_536;
 
 /// Whether an output can be asked for as classes.
 ///
 /// # Errors
 /// BOOL and BYTES, which have no order that says anything.
-pub(super) fn check(spec: &TensorSpec) -> Result<(), Bad> {
+pub(crate) fn check(spec: &TensorSpec) -> Result<(), Bad> {
     match spec.dtype {
         DType::Bool | DType::Bytes => {
             let problem = format!("{} has no classes; classification is for numbers", spec.dtype);
@@ -25,12 +28,37 @@ pub(super) fn check(spec: &TensorSpec) -> Result<(), Bad> {
     }
 }
 
+/// Puts classes in the place of the outputs for which `classes` says how many are wanted.
+///
+/// # Errors
+/// A dtype that [`check`] refuses; a model whose labels cannot be had.
+pub(crate) async fn put(
+    deployment: &Deployment,
+    outputs: &mut [Named],
+    classes: impl Fn(&str) -> Option<usize>,
+) -> Result<(), Failure> {
+    let has_rows = deployment.signature.batch_axis == Some(0);
+    for output in outputs {
+        let Some(count) = classes(&output.name) else { continue };
+        let labels = labels(deployment, &output.name).await?;
+        *output = classify(output, count, has_rows, labels.as_deref())?;
+    }
+    Ok(())
+}
+
+/// The labels of an output's classes, if the model has any.
+async fn labels(deployment: &Deployment, output: &str) -> Result<Option<String>, Failure> {
+    let Some(name) = model_config::labels(deployment, output) else { return Ok(None) };
+    let bytes = deployment.asset(name).await?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned()))
+}
+
 /// The `count` largest values of each row, as BYTES `value:index` or `value:index:label`. A model that takes batches has
 /// rows; else all elements are one.
 ///
 /// # Errors
 /// A dtype that [`check`] refuses.
-pub(super) fn classify(
+fn classify(
     output: &Named,
     count: usize,
     has_rows: bool,

@@ -18,7 +18,6 @@ use crate::body::{self, BODY_BYTES_MAX, Parts};
 use crate::coding;
 use crate::error::Failure;
 use crate::journal::Entry;
-use crate::model_config;
 use crate::reply::{JSON, Reply, with_type};
 use crate::route::Target;
 
@@ -63,7 +62,8 @@ pub(crate) async fn infer(
         schedule: infer.schedule,
     };
     let mut prediction = at.app.predictor.predict(request).await?;
-    classify(&deployment, &mut prediction, &form).await?;
+    let classes = |output: &str| form.borrowed().classes(output);
+    classification::put(&deployment, &mut prediction.outputs, classes).await?;
     let reply = encode(deployment, infer.id, prediction, form).await?;
     coding::deflate(coding::accepted(headers), reply).await
 }
@@ -141,28 +141,6 @@ impl OwnedForm {
     fn borrowed(&self) -> Form<'_> {
         Form { wanted: &self.wanted, binary: self.binary }
     }
-}
-
-/// Puts classes in the place of the outputs that are wanted so.
-async fn classify(
-    deployment: &Deployment,
-    prediction: &mut Prediction,
-    form: &OwnedForm,
-) -> Result<(), Failure> {
-    let has_rows = deployment.signature.batch_axis == Some(0);
-    for output in &mut prediction.outputs {
-        let Some(count) = form.borrowed().classes(&output.name) else { continue };
-        let labels = labels(deployment, &output.name).await?;
-        *output = classification::classify(output, count, has_rows, labels.as_deref())?;
-    }
-    Ok(())
-}
-
-/// The labels of an output's classes, if the model has any.
-async fn labels(deployment: &Deployment, output: &str) -> Result<Option<String>, Failure> {
-    let Some(name) = model_config::labels(deployment, output) else { return Ok(None) };
-    let bytes = deployment.asset(name).await?;
-    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes.as_bytes()).into_owned()))
 }
 
 async fn encode(

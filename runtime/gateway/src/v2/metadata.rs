@@ -11,14 +11,15 @@ use crate::model_config::PLATFORM;
 use crate::reply::{Reply, json};
 
 /// What is served of the protocol's extensions.
-pub(crate) const EXTENSIONS: [&str; 8] = [
+pub(crate) const EXTENSIONS: [&str; 9] = [
     "binary_tensor_data",
     "classification",
-    "generate",
     "logging",
     "model_configuration",
     "model_repository",
     "parameters",
+    "schedule_policy",
+    "sequence",
     "statistics",
 ];
 

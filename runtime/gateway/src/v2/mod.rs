@@ -2,7 +2,7 @@
 
 mod bad;
 mod body;
-mod classification;
+pub(crate) mod classification;
 mod data;
 mod elements;
 #[cfg(feature = "fuzzing")]

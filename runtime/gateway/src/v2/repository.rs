@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::StatusCode;
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -141,11 +140,7 @@ pub(crate) async fn unload(
 fn own(at: Exchange<'_>, owner: Option<&str>, model: &str) -> Result<String, Failure> {
     let model = query::decode(model).unwrap_or(model.into()).into_owned();
     match owner {
-        Some(owner) if owner != at.caller.tenant.as_str() => Err(Failure::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "models are loaded and unloaded by their owners",
-        )),
+        Some(owner) if owner != at.caller.tenant.as_str() => Err(repository::not_the_owner()),
         _ => Ok(model),
     }
 }
