@@ -69,7 +69,7 @@ pub(super) fn observed(asset: &str, file: &Bytes) -> Result<(Vec<u8>, Vec<String
 
 /// Why an initialiser cannot be kept as the plan wants.
 fn not_so(model: &Model<'_>, it: &Initializer<'_>, role: &Role, plan: &Plan) -> Option<String> {
-    let Some(to) = plan.to else { return None };
+    let to = plan.to?;
     if model.opset < OPSET_MIN {
         let opset = model.opset;
         return Some(format!("is of opset {opset}; from {OPSET_MIN} on it can be compressed"));
