@@ -26,9 +26,9 @@ pub(crate) struct Said {
     /// For the texts of failures, which show all of this.
     #[allow(dead_code)]
     line: String,
-    code: i32,
+    pub(crate) code: i32,
     out: String,
-    err: String,
+    pub(crate) err: String,
 }
 
 impl Shell {
@@ -96,7 +96,7 @@ impl Said {
 
     /// What it printed as JSON, if it worked.
     #[track_caller]
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         let out = self.ok();
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
     }

@@ -11,6 +11,7 @@ mod wire;
 mod layers;
 
 mod clients;
+mod compress;
 mod protocol;
 
 mod accounts;

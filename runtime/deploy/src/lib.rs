@@ -16,6 +16,7 @@ mod stock;
 mod warm_up;
 
 pub mod bundle;
+pub mod compress;
 mod error;
 mod facts;
 mod shared;

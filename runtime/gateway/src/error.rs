@@ -95,6 +95,11 @@ impl Failure {
         Failure::new(StatusCode::NOT_FOUND, "no_route", "there is nothing at this path")
     }
 
+    /// 404 for a job that is not there, or not of a kind that is asked for.
+    pub(crate) fn no_job(id: &str) -> Failure {
+        Failure::new(StatusCode::NOT_FOUND, "not_found", format!("job {id} does not exist"))
+    }
+
     /// 404 for a tenant that is not there, or not for this caller.
     pub(crate) fn no_tenant() -> Failure {
         Failure::new(StatusCode::NOT_FOUND, "not_found", "there is no such tenant")

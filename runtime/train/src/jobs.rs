@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{
     Catalog, CatalogError, DatasetName, DatasetRecord, JobChange, JobEvent, JobRecord, JobState,
-    ModelKey, NewJob, TenantName, Used, VersionName,
+    ModelKey, ModelName, NewJob, TenantName, Used, VersionName,
 };
 use innkeeper_deploy::Deployer;
 use innkeeper_predict::Predictor;
@@ -23,9 +23,9 @@ use crate::data::{self, Received};
 use crate::learn::Told;
 use crate::progress::Progress;
 use crate::queue::{Entry, Queue};
-use crate::request::{self, Request, TrainRequest};
+use crate::request::{self, AliasBar, Into, Request, TrainRequest};
 use crate::run::{Ended, Host};
-use crate::{DatasetOptions, TrainError};
+use crate::{CompressRequest, DatasetOptions, TrainError};
 
 /// Numbers that are tried for the name of a version.
 const VERSIONS_TRIED_MAX: u64 = 1_000;
@@ -125,7 +125,20 @@ impl Jobs {
         tenant: &TenantName,
         request: Request,
     ) -> Result<JobRecord, TrainError> {
-        let Request::Train(train) = &request;
+        let record = match request {
+            Request::Train(train) => self.submit_training(tenant, train).await?,
+            Request::Compress(request) => self.submit_compression(tenant, request).await?,
+        };
+        self.enqueue(&record);
+        self.begin_next();
+        Ok(record)
+    }
+
+    async fn submit_training(
+        &self,
+        tenant: &TenantName,
+        mut train: TrainRequest,
+    ) -> Result<JobRecord, TrainError> {
         train.check()?;
         let parent_key = ModelKey::new(tenant.clone(), train.model.clone());
         let parent = self.0.host.parent(&parent_key, train.version.as_deref()).await?;
@@ -136,21 +149,39 @@ impl Jobs {
         let known = self.0.host.hyperparameters(&parent).await?;
         request::settings(&known, &train.hyperparameters)?;
         // The version is pinned: an alias may stand for another one when the job's turn comes.
-        let mut pinned = train.clone();
-        pinned.version = Some(parent.deployment.version.to_string());
-        let name = train.into.model.clone().unwrap_or_else(|| train.model.clone());
-        let model = ModelKey::new(tenant.clone(), name);
-        let record = self.create(model, pinned).await?;
-        self.enqueue(&record);
-        self.begin_next();
-        Ok(record)
+        train.version = Some(parent.deployment.version.to_string());
+        let (into, model) = (train.into.clone(), train.model.clone());
+        self.create(tenant, model, into, &Request::Train(train)).await
     }
 
-    async fn create(&self, model: ModelKey, train: TrainRequest) -> Result<JobRecord, TrainError> {
-        let asked = train.into.version.clone();
+    async fn submit_compression(
+        &self,
+        tenant: &TenantName,
+        mut request: CompressRequest,
+    ) -> Result<JobRecord, TrainError> {
+        request.plan()?;
+        request.alias.as_ref().map_or(Ok(()), AliasBar::check)?;
+        let key = ModelKey::new(tenant.clone(), request.model.clone());
+        let parent = self.0.host.version(&key, request.version.as_deref()).await?;
+        // Pinned as a version that is trained.
+        request.version = Some(parent.deployment.version.to_string());
+        let (into, model) = (request.into.clone(), request.model.clone());
+        self.create(tenant, model, into, &Request::Compress(request)).await
+    }
+
+    /// A job that makes a version of `into`'s model, or else of `model`.
+    async fn create(
+        &self,
+        tenant: &TenantName,
+        model: ModelName,
+        into: Into,
+        request: &Request,
+    ) -> Result<JobRecord, TrainError> {
+        let model = ModelKey::new(tenant.clone(), into.model.unwrap_or(model));
+        let asked = into.version;
         let limits = self.0.host.predictor.limits(&model.owner);
-        let request = serde_json::to_string(&Request::Train(train))
-            .map_err(|error| TrainError::Host(error.to_string()))?;
+        let request =
+            serde_json::to_string(request).map_err(|error| TrainError::Host(error.to_string()))?;
         let mut number = match asked {
             Some(_) => 0,
             None => self.next_number(&model).await?,
@@ -385,6 +416,9 @@ impl Jobs {
         match &request {
             Request::Train(request) => {
                 self.0.host.train(record, request, Arc::clone(told), reporter).await
+            }
+            Request::Compress(request) => {
+                self.0.host.compress(record, request, Arc::clone(told), reporter).await
             }
         }
     }

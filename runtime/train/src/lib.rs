@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod compress;
 mod data;
 mod error;
 mod feeds;
@@ -18,6 +19,7 @@ mod queue;
 mod request;
 mod run;
 
+pub use compress::CompressRequest;
 pub use data::{ColumnFacts, DatasetFacts, DatasetOptions, Received};
 pub use error::TrainError;
 pub use jobs::{Jobs, JobsConfig, Watch};

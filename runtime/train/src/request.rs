@@ -7,7 +7,7 @@ use innkeeper_sandbox::{Hyperparameter, Setting, SettingKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::TrainError;
+use crate::{CompressRequest, TrainError};
 
 /// Numbers in one hyper-parameter.
 const INTEGERS_MAX: usize = 64;
@@ -20,6 +20,8 @@ const TEXT_BYTES_MAX: usize = 64 << 10;
 pub enum Request {
     /// A version is trained.
     Train(TrainRequest),
+    /// A version's weights are made to take fewer bytes.
+    Compress(CompressRequest),
 }
 
 /// What is trained, on what, and how.
@@ -126,20 +128,25 @@ impl TrainRequest {
                 "validation_fraction must be 0 or more and less than 1, got {got}"
             ));
         }
-        let Some(AliasBar { metric, at_least, at_most, .. }) = &self.alias else { return Ok(()) };
-        match (metric, at_least.is_some() || at_most.is_some()) {
-            (Some(_), false) => {
-                invalid("alias.metric wants alias.at_least or alias.at_most beside it".into())
-            }
-            (None, true) => {
-                invalid("alias.at_least and alias.at_most want alias.metric beside them".into())
-            }
-            _ => Ok(()),
-        }
+        self.alias.as_ref().map_or(Ok(()), AliasBar::check)
     }
 }
 
 impl AliasBar {
+    /// Whether a metric and its bounds are there together.
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
+        let invalid = |text: &str| Err(TrainError::Invalid(text.to_owned()));
+        match (&self.metric, self.at_least.is_some() || self.at_most.is_some()) {
+            (Some(_), false) => {
+                invalid("alias.metric wants alias.at_least or alias.at_most beside it")
+            }
+            (None, true) => {
+                invalid("alias.at_least and alias.at_most want alias.metric beside them")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Why these numbers are not good enough.
     pub(crate) fn below(&self, numbers: &BTreeMap<String, f64>) -> Option<String> {
         let metric = self.metric.as_deref()?;

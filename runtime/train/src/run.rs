@@ -21,7 +21,7 @@ use crate::data::{self, DatasetFacts, blocking};
 use crate::feeds::Feeds;
 use crate::jobs::Reporter;
 use crate::learn::{self, Clock, End, Learning, Rows, Told};
-use crate::request::{self, TrainRequest};
+use crate::request::{self, AliasBar, TrainRequest};
 use crate::{Epoch, TrainError};
 
 /// What jobs are done with.
@@ -52,11 +52,11 @@ pub(crate) enum Ended {
     Rested,
 }
 
-/// A version that is trained.
+/// A version that another is made of.
 pub(crate) struct Parent {
     pub(crate) deployment: Arc<Deployment>,
-    record: VersionRecord,
-    manifest: Manifest,
+    pub(crate) record: VersionRecord,
+    pub(crate) manifest: Manifest,
 }
 
 impl Host {
@@ -137,8 +137,25 @@ impl Host {
         Ok(Ended::Done(Box::new(outcome)))
     }
 
-    /// The version that is trained, which must be the tenant's own: its parts become parts of another one.
+    /// The version that is trained, see [`Host::version`].
     pub(crate) async fn parent(
+        &self,
+        key: &ModelKey,
+        slot: Option<&str>,
+    ) -> Result<Parent, TrainError> {
+        let parent = self.version(key, slot).await?;
+        if !self.predictor.has_trainer(&parent.deployment).await.map_err(predict_error)? {
+            return Err(TrainError::Invalid(format!(
+                "version {} of model {} has no trainer: its component exports a model alone; add one with \
+                 #[innkeeper_sdk::trainer]",
+                parent.record.version, key.name
+            )));
+        }
+        Ok(parent)
+    }
+
+    /// A version, which must be the tenant's own: its parts become parts of another one.
+    pub(crate) async fn version(
         &self,
         key: &ModelKey,
         slot: Option<&str>,
@@ -150,13 +167,6 @@ impl Host {
         let record = self.catalog.version(key, &deployment.version).await?;
         let manifest = Manifest::parse(record.manifest.as_bytes())
             .map_err(|error| TrainError::Host(error.to_string()))?;
-        if !self.predictor.has_trainer(&deployment).await.map_err(predict_error)? {
-            return Err(TrainError::Invalid(format!(
-                "version {} of model {} has no trainer: its component exports a model alone; add one with \
-                 #[innkeeper_sdk::trainer]",
-                record.version, key.name
-            )));
-        }
         Ok(Parent { deployment, record, manifest })
     }
 
@@ -286,12 +296,13 @@ impl Host {
                 source: Source::Bundle(bundle.await?),
             })
             .await?;
-        let (alias, no_alias) = self.alias(&record.model, &record.version, request, &last).await;
+        let (bar, metrics) = (request.alias.as_ref(), last.metrics);
+        let (alias, no_alias) = self.alias(&record.model, &record.version, bar, &metrics).await;
         Ok(Outcome {
             model: record.model.name.to_string(),
             version: record.version.to_string(),
             digest: deployed.record.digest.to_string(),
-            metrics: last.metrics,
+            metrics,
             alias,
             no_alias,
         })
@@ -299,15 +310,15 @@ impl Host {
 
     /// Sets the alias that was asked for, if the numbers are good enough; else why it is not set. The version stays
     /// published in any case.
-    async fn alias(
+    pub(crate) async fn alias(
         &self,
         key: &ModelKey,
         version: &VersionName,
-        request: &TrainRequest,
-        last: &Epoch,
+        bar: Option<&AliasBar>,
+        metrics: &BTreeMap<String, f64>,
     ) -> (Option<String>, Option<String>) {
-        let Some(bar) = &request.alias else { return (None, None) };
-        if let Some(why) = bar.below(&last.metrics) {
+        let Some(bar) = bar else { return (None, None) };
+        if let Some(why) = bar.below(metrics) {
             return (None, Some(why));
         }
         let compatibility = if bar.force { Compatibility::Forced } else { Compatibility::Required };

@@ -78,9 +78,16 @@ struct Job {
     metadata: BTreeMap<String, String>,
 }
 
+/// What a job was asked for; none for one of another kind, which OpenAI does not have.
+fn training(record: &JobRecord) -> Result<Option<TrainRequest>, Failure> {
+    match serde_json::from_str(&record.request).map_err(Failure::internal)? {
+        Request::Train(request) => Ok(Some(request)),
+        Request::Compress(_) => Ok(None),
+    }
+}
+
 fn told(record: &JobRecord) -> Result<Job, Failure> {
-    let Request::Train(request) =
-        serde_json::from_str(&record.request).map_err(Failure::internal)?;
+    let Some(request) = training(record)? else { return Err(Failure::no_job(&record.id)) };
     let progress: Progress = serde_json::from_str(&record.progress).unwrap_or_default();
     let hyperparameters = theirs(&request);
     let has_succeeded = record.state == JobState::Succeeded;
@@ -234,7 +241,12 @@ pub(crate) async fn list(at: Exchange<'_>) -> Result<Reply, Failure> {
     let mut records = at.app.catalog.jobs(&at.caller.tenant, before, limit + 1).await?;
     let has_more = records.len() > limit as usize;
     records.truncate(limit as usize);
-    let data = records.iter().map(told).collect::<Result<Vec<_>, _>>()?;
+    let mut data = Vec::with_capacity(records.len());
+    for record in &records {
+        if training(record)?.is_some() {
+            data.push(told(record)?);
+        }
+    }
     Ok(page(data, has_more))
 }
 

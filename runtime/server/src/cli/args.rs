@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use innkeeper_deploy::compress::{Prune, Target};
 
 use crate::serve::LogFormat;
 
@@ -60,6 +61,8 @@ pub(super) enum Command {
     Import(Import),
     /// Write the model of a bundle as a file of other software
     Export(Export),
+    /// Make a new version whose weights take fewer bytes, and say what that costs
+    Compress(Compress),
     /// Build a plugin and run it in the sandbox on its samples, without a server
     Test(Test),
     /// Publish a bundle as a version of a model
@@ -193,6 +196,46 @@ pub(super) enum ExportFormat {
     Safetensors,
     Onnx,
     Keras,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Compress {
+    /// A bundle, as `innkeeper build` or `innkeeper import` writes it, or MODEL[@VERSION] on the server, where a job does it
+    pub(super) source: String,
+    /// What weights are kept as: int8, int4, bf16 or fp16
+    #[arg(long, value_name = "KIND")]
+    pub(super) to: Option<Target>,
+    /// How many numbers of int4 share a scale: 32, 64 or 128 [default: 32]
+    #[arg(long, value_name = "COUNT")]
+    pub(super) group: Option<usize>,
+    /// Make weights of small magnitude zero: a share such as 0.5, or 2:4
+    #[arg(long, value_name = "SHARE")]
+    pub(super) prune: Option<Prune>,
+    /// Make a matrix the product of two of this rank, where that saves bytes
+    #[arg(long, value_name = "RANK")]
+    pub(super) low_rank: Option<usize>,
+    /// Requests with labels or expected outputs: a .npz file of a model's inputs, and of its outputs or of `labels`, or a
+    /// sample NAME.json with NAME.expected.json. Both bundles run on them, in the sandbox; may be repeated. Bundles only
+    #[arg(long, value_name = "FILE")]
+    pub(super) calibrate: Vec<PathBuf>,
+    /// How much worse the metric on the calibration data may get, such as 0.5%; else nothing is written
+    #[arg(long, value_name = "SHARE", requires = "calibrate")]
+    pub(super) max_drop: Option<String>,
+    /// The name of the new version [default: a bundle's, with what was done after it; a model's next number]
+    #[arg(long = "as", value_name = "VERSION")]
+    pub(super) version: Option<String>,
+    /// Where the new bundle goes [default: MODEL-VERSION.bundle]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Where the report goes as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
+    /// Publish the bundle too
+    #[arg(long)]
+    pub(super) push: bool,
+    /// An alias that will stand for what is published
+    #[arg(long)]
+    pub(super) alias: Option<String>,
 }
 
 #[derive(Debug, Args)]

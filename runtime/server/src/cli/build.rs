@@ -73,7 +73,7 @@ pub(super) fn write(
 }
 
 /// A bundle is no secret, as other temporary files are.
-fn readable() -> fs::Permissions {
+pub(super) fn readable() -> fs::Permissions {
     use std::os::unix::fs::PermissionsExt;
     fs::Permissions::from_mode(0o644)
 }

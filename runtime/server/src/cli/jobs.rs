@@ -154,7 +154,7 @@ pub(super) fn jobs(host: &Host, args: Jobs) -> Result<()> {
     }
 }
 
-fn path(id: &str) -> String {
+pub(super) fn path(id: &str) -> String {
     format!("/api/v1/jobs/{}", segment(id))
 }
 
@@ -203,7 +203,7 @@ fn show(client: &Client, id: &str, json: bool) -> Result<()> {
 }
 
 /// Shows a job until it ends or rests. Fails when it fails.
-fn watch(client: &Client, id: &str) -> Result<()> {
+pub(super) fn watch(client: &Client, id: &str) -> Result<()> {
     let bar = bar();
     let mut reader = BufReader::new(client.stream(&format!("{}/events", path(id)))?);
     let (mut kind, mut line) = (String::new(), String::new());

@@ -6,6 +6,7 @@ mod audit;
 mod bench;
 mod build;
 mod client;
+mod compress;
 mod curve;
 mod datasets;
 mod export;
@@ -55,6 +56,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Build(args) => build::run(&args),
         Command::Import(args) => import::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Compress(args) => compress::run(&host, &args),
         Command::Test(args) => return test::run(&args),
         Command::Push(args) => push::run(&host, &args),
         Command::List(args) => models::list(&host, &args),

@@ -22,7 +22,8 @@ use super::{output, values};
 use crate::failure::{Code, Failure};
 use crate::serve::{Config, Server, StartOptions, runtime};
 
-const EXPECTED: &str = ".expected.json";
+/// What the name of a sample's answer ends in.
+pub(super) const EXPECTED: &str = ".expected.json";
 /// The version under which the plugin is published for the test.
 const VERSION: &str = "test";
 
@@ -45,7 +46,7 @@ pub(super) fn run(args: &Test) -> Result<ExitCode> {
 }
 
 /// A server of which nothing is left, on a port of its own.
-fn config(data: &Path) -> Config {
+pub(super) fn config(data: &Path) -> Config {
     let mut config = Config::default();
     config.server.data = data.to_string_lossy().into_owned();
     config.server.http = "127.0.0.1:0".into();
@@ -137,7 +138,7 @@ fn check(client: &Client, model: &ModelRef, sample: &Sample, tolerance: f64) -> 
     Ok(Outcome { sample: sample.name.clone(), ms, verdict })
 }
 
-fn expected(path: &Path) -> Result<Vec<Named>> {
+pub(super) fn expected(path: &Path) -> Result<Vec<Named>> {
     #[derive(Deserialize)]
     struct Answer {
         outputs: Vec<WireTensor>,
