@@ -156,12 +156,12 @@ impl AliasBar {
         };
         // Also what is no number is not good enough.
         if let Some(bar) = self.at_least
-            && !(*got >= bar)
+            && (got.is_nan() || *got < bar)
         {
             return Some(format!("{metric} is {got}, below {bar}"));
         }
         if let Some(bar) = self.at_most
-            && !(*got <= bar)
+            && (got.is_nan() || *got > bar)
         {
             return Some(format!("{metric} is {got}, above {bar}"));
         }

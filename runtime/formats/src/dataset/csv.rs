@@ -80,7 +80,7 @@ impl<'a, R: Read + Seek> Csv<'a, R> {
         Ok(more.then_some(line))
     }
 
-    fn text<'b>(record: &'b ByteRecord, i: usize, line: u64) -> Result<&'b str, DatasetError> {
+    fn text(record: &ByteRecord, i: usize, line: u64) -> Result<&str, DatasetError> {
         std::str::from_utf8(&record[i])
             .map_err(|_| DatasetError::Row { line, why: format!("column {} is not UTF-8", i + 1) })
     }

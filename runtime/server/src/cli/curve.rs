@@ -19,8 +19,7 @@ pub(super) fn drawn(curves: &BTreeMap<&str, Vec<f64>>) -> String {
     let span = if high > low { high - low } else { 1.0 };
     let mut grid = vec![[' '; WIDTH]; HEIGHT];
     for (values, mark) in curves.values().zip(MARKS) {
-        for column in 0..WIDTH {
-            let Some(value) = at(values, column) else { continue };
+        for (column, value) in (0..WIDTH).filter_map(|column| Some((column, at(values, column)?))) {
             let row = ((high - value) / span * (HEIGHT - 1) as f64).round() as usize;
             grid[row.min(HEIGHT - 1)][column] = mark;
         }

@@ -116,7 +116,7 @@ impl<'a> Model<'a> {
         }
         let marked = |name: &&str| name.contains(MARK);
         let mut names = nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs));
-        if names.any(|name| marked(name)) {
+        if names.any(marked) {
             return Err(format!("it has names with {MARK:?} already"));
         }
         Ok(Model { fields: of_model, graph, nodes, initializers, opset, elsewhere, has_microsoft })
