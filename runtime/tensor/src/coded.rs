@@ -52,7 +52,7 @@ pub struct Coded {
 }
 
 /// The most multiply-adds that writing a product out may take, about half a second.
-const PRODUCT_COST_MAX: usize = 1 << 34;
+const PRODUCT_COST_MAX: u64 = 1 << 34;
 
 /// Parts that are no tensor of the shape that was said; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -257,7 +257,9 @@ fn check(code: Code, rows: usize, columns: usize) -> Result<Code, CodedError> {
                 let text = format!("[{rows}, {columns}] as a product of rank {rank} saves nothing");
                 return Err(CodedError(text));
             }
-            if rows.saturating_mul(columns).saturating_mul(rank) > PRODUCT_COST_MAX {
+            let cost =
+                [columns, rank].iter().fold(rows as u64, |cost, &n| cost.saturating_mul(n as u64));
+            if cost > PRODUCT_COST_MAX {
                 let text =
                     format!("[{rows}, {columns}] as a product of rank {rank} takes too long");
                 return Err(CodedError(text));
