@@ -86,7 +86,7 @@ pub fn gradients(
     for (input, behind) in &seen {
         let dy = match by_row.get(behind) {
             Some(dy) => dy.share()?,
-            None => Tensor::full(DType::Fp32, behind.value().shape(), 0.0)?,
+            None => Tensor::full(DType::Fp32, &behind.value().shape(), 0.0)?,
         };
         // |dy x^T|^2 + |dy|^2, the second for the bias.
         let of = |t: &Tensor| t.mul(t)?.sum(&[1], true);
