@@ -126,14 +126,15 @@ fn an_alias_waits_for_a_bar() {
 
 #[test]
 fn whatever_a_trainer_does_its_job_fails_and_nothing_else_changes() {
-    let (_server, client) =
-        learning("[limits]\nstep_ms_max = 200\ncheckpoint_bytes_max = 1048576\n");
+    let (_server, client) = learning(
+        "[limits]\nstep_ms_max = 1000\ncheckpoint_bytes_max = 1048576\ntensor_bytes_max = 33554432\n",
+    );
     let cases = [
         ("refuse", "refused", "I do not learn from that"),
         ("begin trap", "trainer_trap", "trapped"),
         ("no epochs", "trainer", "plans epochs of 0"),
         ("trap", "trainer_trap", "trapped"),
-        ("loop", "deadline", "step_ms_max of 200"),
+        ("loop", "deadline", "step_ms_max of 1000"),
         ("nan", "diverged", "the loss is NaN at step 4 of epoch 1"),
         ("memory", "limit_exceeded", "tensor_bytes_max"),
         ("save too much", "limit_exceeded", "output_bytes_max of 1048576"),
