@@ -97,14 +97,17 @@ pub fn gradients(
     let norms = squares.sqrt()?.add_scalar(1e-12)?;
     let scale = norms.reciprocal()?.mul_scalar(privacy.clip)?.clip(None, Some(1.0))?;
     let mut gradients = Vec::new();
+    // Each sum of each step has noise of its own.
+    let mut stream = step.wrapping_mul(1 << 16);
+    let mut noisy = |sum: &Tensor| {
+        stream = stream.wrapping_add(1);
+        noisy(sum, privacy, stream)
+    };
     for (layer, (input, dy)) in dense.layers.iter().zip(layers) {
         let dy = dy.mul(&scale)?;
-        let stream = || step.wrapping_mul(1 << 16).wrapping_add(gradients.len() as u64 + 1);
-        let weight = noisy(&dy.transpose(&[1, 0])?.matmul(input)?, privacy, stream())?;
-        gradients.push((layer.weight.clone(), weight));
+        gradients.push((layer.weight.clone(), noisy(&dy.transpose(&[1, 0])?.matmul(input)?)?));
         if let Some(bias) = &layer.bias {
-            let stream = step.wrapping_mul(1 << 16).wrapping_add(gradients.len() as u64 + 1);
-            gradients.push((bias.clone(), noisy(&dy.sum(&[0], false)?, privacy, stream)?));
+            gradients.push((bias.clone(), noisy(&dy.sum(&[0], false)?)?));
         }
     }
     let loss = loss.mul_scalar(1.0 / rows as f64)?;

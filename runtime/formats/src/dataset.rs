@@ -23,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::safetensors;
 
+pub use cells::push_number;
 pub use error::DatasetError;
 pub use permutation::Permutation;
 
@@ -178,7 +179,7 @@ struct Inner {
 }
 
 enum Kept {
-    Numbers { tensor: Tensor, row_bytes: usize },
+    Numbers(Tensor),
     Text { offsets: Tensor, bytes: Tensor },
 }
 
@@ -210,8 +211,6 @@ impl Dataset {
                 Kept::Text { offsets, bytes }
             } else {
                 let tensor = take(format!("c{i}"))?;
-                let row: usize = column.shape.iter().product();
-                let row_bytes = row * column.dtype.size().unwrap_or(0);
                 let dims = tensor.shape().dims();
                 let fits = dims.split_first().is_some_and(|(rows, rest)| {
                     *rows as u64 == schema.rows && rest == column.shape
@@ -219,7 +218,7 @@ impl Dataset {
                 if !fits || tensor.dtype() != column.dtype {
                     return Err(malformed(&format!("column {i} is not what the schema says")));
                 }
-                Kept::Numbers { tensor, row_bytes }
+                Kept::Numbers(tensor)
             };
             columns.push(kept);
         }
@@ -244,21 +243,8 @@ impl Dataset {
         }
         let host = |error: &dyn fmt::Display| DatasetError::Malformed(error.to_string());
         match kept {
-            Kept::Numbers { tensor, row_bytes } => {
-                let bytes = tensor.as_bytes();
-                let buffer = Buffer::aligned(rows.len() * row_bytes, |out| {
-                    if *row_bytes == 0 {
-                        return;
-                    }
-                    for (out, &row) in out.chunks_exact_mut(*row_bytes).zip(rows) {
-                        // Both are within the tensor: rows are below its first dimension.
-                        out.copy_from_slice(&bytes[row as usize * row_bytes..][..*row_bytes]);
-                    }
-                });
-                let mut dims = vec![rows.len()];
-                dims.extend(&tensor.shape().dims()[1..]);
-                let shape = Shape::new(&dims).map_err(|error| host(&error))?;
-                Tensor::new(tensor.dtype(), shape, buffer).map_err(|error| host(&error))
+            Kept::Numbers(tensor) => {
+                rows_of(tensor.as_bytes(), tensor.dtype(), &tensor.shape().dims()[1..], rows)
             }
             Kept::Text { offsets, bytes } => {
                 let offset = |i: u64| {
@@ -276,6 +262,37 @@ impl Dataset {
             }
         }
     }
+}
+
+/// These rows, each a value of the shape `row`, of a table whose rows lie one behind another, copied.
+///
+/// # Errors
+/// [`DatasetError::Malformed`]: the table has not all of them.
+pub fn rows_of(
+    table: &[u8],
+    dtype: DType,
+    row: &[usize],
+    rows: &[u64],
+) -> Result<Tensor, DatasetError> {
+    let row_bytes = row.iter().product::<usize>() * dtype.size().unwrap_or(0);
+    let start = |row: u64| usize::try_from(row).unwrap_or(usize::MAX).saturating_mul(row_bytes);
+    let of = |row: u64| table.get(start(row)..start(row).saturating_add(row_bytes));
+    if let Some(row) = rows.iter().find(|&&row| of(row).is_none()) {
+        return Err(DatasetError::Malformed(format!("there is no row {row}")));
+    }
+    let buffer = Buffer::aligned(rows.len() * row_bytes, |out| {
+        if row_bytes == 0 {
+            return;
+        }
+        for (out, &row) in out.chunks_exact_mut(row_bytes).zip(rows) {
+            out.copy_from_slice(of(row).unwrap_or_default());
+        }
+    });
+    let mut dims = vec![rows.len()];
+    dims.extend(row);
+    let malformed = |error: &dyn fmt::Display| DatasetError::Malformed(error.to_string());
+    let shape = Shape::new(&dims).map_err(|error| malformed(&error))?;
+    Tensor::new(dtype, shape, buffer).map_err(|error| malformed(&error))
 }
 
 #[cfg(test)]

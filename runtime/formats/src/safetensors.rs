@@ -3,6 +3,7 @@
 pub mod compressed;
 mod write;
 
+pub(crate) use write::dtype as written_dtype;
 pub use write::{WriteError, to_bytes};
 
 use std::collections::BTreeMap;

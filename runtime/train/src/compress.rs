@@ -7,7 +7,6 @@ use bytes::Bytes;
 use innkeeper_catalog::{JobRecord, ModelKey, ModelName};
 use innkeeper_deploy::bundle::Bundle;
 use innkeeper_deploy::compress::{self, Calibration, CompressError, Plan, Report};
-use innkeeper_deploy::{Compatibility, DeployRequest, Source};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -15,7 +14,7 @@ use crate::data::blocking;
 use crate::jobs::Reporter;
 use crate::learn::Told;
 use crate::request::{AliasBar, Into};
-use crate::run::{Ended, Host, Outcome, Parent};
+use crate::run::{Ended, Host, Parent};
 use crate::{Progress, TrainError};
 
 /// Tensors that the report in a job's events has at most.
@@ -76,7 +75,7 @@ impl Host {
         let plan = request.plan()?;
         let key = ModelKey::new(record.model.owner.clone(), request.model.clone());
         let parent = self.version(&key, request.version.as_deref()).await?;
-        let bundle = self.bundle(parent, record).await?;
+        let bundle = self.whole(parent, record).await?;
         let version = record.version.to_string();
         let made = blocking(move || {
             let (small, report) =
@@ -85,37 +84,14 @@ impl Host {
             Ok((Bytes::from(small.to_bytes()), report))
         });
         let (small, report) = made.await?;
-        if told.cancel.is_cancelled() {
-            return Err(TrainError::Guest(innkeeper_sandbox::GuestError::Cancelled));
-        }
         reporter.event("report", shown(&report));
         reporter.report(&Progress::default()).await?;
-        let deployed = self
-            .deployer
-            .deploy(DeployRequest {
-                tenant: record.model.owner.clone(),
-                model: record.model.name.clone(),
-                version: record.version.clone(),
-                aliases: Vec::new(),
-                compatibility: Compatibility::Required,
-                source: Source::Bundle(small),
-            })
-            .await?;
-        let metrics = metrics(&report);
-        let bar = request.alias.as_ref();
-        let (alias, no_alias) = self.alias(&record.model, &record.version, bar, &metrics).await;
-        Ok(Ended::Done(Box::new(Outcome {
-            model: record.model.name.to_string(),
-            version: record.version.to_string(),
-            digest: deployed.record.digest.to_string(),
-            metrics,
-            alias,
-            no_alias,
-        })))
+        let alias = request.alias.as_ref();
+        self.publish(record, &told, small, alias, metrics(&report)).await
     }
 
     /// The parts of a version, put together as they were; its manifest says the model that the job makes.
-    async fn bundle(&self, parent: Parent, record: &JobRecord) -> Result<Bundle, TrainError> {
+    async fn whole(&self, parent: Parent, record: &JobRecord) -> Result<Bundle, TrainError> {
         let mut assets = Vec::with_capacity(parent.manifest.assets.len());
         for asset in &parent.manifest.assets {
             assets.push(Some(self.catalog.blob(&asset.digest).await?));

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use bytes::Bytes;
 use innkeeper_catalog::map_nameless;
-use innkeeper_formats::dataset::Dataset;
+use innkeeper_formats::dataset::{Dataset, push_number, rows_of};
 use innkeeper_sandbox::{Column, Feed};
-use innkeeper_tensor::{Buffer, DType, Named, Shape, Tensor, bf16, f16};
+use innkeeper_tensor::{DType, Named, Tensor, bf16, f16};
 
 use crate::TrainError;
 use crate::data::scratch;
@@ -27,7 +27,7 @@ struct Ready {
 
 enum Source {
     /// Rows of equal size, one after another, in a file without a name.
-    Rows { bytes: Bytes, dtype: DType, row: Vec<usize>, row_bytes: usize },
+    Rows { bytes: Bytes, dtype: DType, row: Vec<usize> },
     /// A column as it is kept.
     Column(usize),
 }
@@ -64,9 +64,9 @@ impl Feeds {
         let one = |ready: &Ready| {
             let tensor = match &ready.source {
                 Source::Column(column) => data.gather(*column, rows)?,
-                Source::Rows { bytes, dtype, row, row_bytes } => {
-                    gathered(bytes, *dtype, row, *row_bytes, rows)?
-                }
+                // The rows are the host's own: one that is not there is its fault.
+                Source::Rows { bytes, dtype, row } => rows_of(bytes, *dtype, row, rows)
+                    .map_err(|error| TrainError::Host(error.to_string()))?,
             };
             Ok(Named { name: ready.name.clone(), tensor })
         };
@@ -159,34 +159,7 @@ fn written(
     out.flush().map_err(io)?;
     drop(out);
     let bytes = map_nameless(file).map_err(io)?;
-    let row_bytes = row.iter().product::<usize>() * size(dtype);
-    Ok(Source::Rows { bytes, dtype, row, row_bytes })
-}
-
-fn gathered(
-    bytes: &Bytes,
-    dtype: DType,
-    row: &[usize],
-    row_bytes: usize,
-    rows: &[u64],
-) -> Result<Tensor, TrainError> {
-    let start = |row: u64| usize::try_from(row).unwrap_or(usize::MAX).saturating_mul(row_bytes);
-    let of = |row: u64| bytes.get(start(row)..start(row).saturating_add(row_bytes));
-    if let Some(row) = rows.iter().find(|&&row| of(row).is_none()) {
-        return Err(TrainError::Host(format!("there is no row {row}")));
-    }
-    let buffer = Buffer::aligned(rows.len() * row_bytes, |out| {
-        if row_bytes == 0 {
-            return;
-        }
-        for (out, &row) in out.chunks_exact_mut(row_bytes).zip(rows) {
-            out.copy_from_slice(of(row).unwrap_or_default());
-        }
-    });
-    let mut dims = vec![rows.len()];
-    dims.extend(row);
-    let shape = Shape::new(&dims).map_err(|error| TrainError::Host(error.to_string()))?;
-    Tensor::new(dtype, shape, buffer).map_err(|error| TrainError::Host(error.to_string()))
+    Ok(Source::Rows { bytes, dtype, row })
 }
 
 /// A column's values as bytes of another dtype.
@@ -215,7 +188,7 @@ fn converted(
         if !value.is_finite() {
             return Err(wrong(i, value.to_string(), "a finite number".into()));
         }
-        if !push(&mut out, to, value) {
+        if !push_number(&mut out, to, value) {
             return Err(wrong(i, value.to_string(), format!("a number that {} has", to.name())));
         }
     }
@@ -244,48 +217,6 @@ fn classes(values: &Tensor, column: &Column) -> Result<Vec<f64>, TrainError> {
         Ok(position as f64)
     };
     strings.map(class).collect()
-}
-
-/// Adds a number as `dtype`; false if it has no such number.
-fn push(out: &mut Vec<u8>, dtype: DType, value: f64) -> bool {
-    macro_rules! whole {
-        ($type:ty) => {{
-            let number = value as $type;
-            out.extend_from_slice(&number.to_le_bytes());
-            number as f64 == value
-        }};
-    }
-    match dtype {
-        DType::Bool => {
-            out.push(u8::from(value != 0.0));
-            value == 0.0 || value == 1.0
-        }
-        DType::Uint8 => whole!(u8),
-        DType::Uint16 => whole!(u16),
-        DType::Uint32 => whole!(u32),
-        DType::Uint64 => whole!(u64),
-        DType::Int8 => whole!(i8),
-        DType::Int16 => whole!(i16),
-        DType::Int32 => whole!(i32),
-        DType::Int64 => whole!(i64),
-        DType::Fp16 => {
-            out.extend_from_slice(&f16::from_f64(value).to_le_bytes());
-            f16::from_f64(value).is_finite()
-        }
-        DType::Bf16 => {
-            out.extend_from_slice(&bf16::from_f64(value).to_le_bytes());
-            bf16::from_f64(value).is_finite()
-        }
-        DType::Fp32 => {
-            out.extend_from_slice(&(value as f32).to_le_bytes());
-            (value as f32).is_finite()
-        }
-        DType::Fp64 => {
-            out.extend_from_slice(&value.to_le_bytes());
-            true
-        }
-        DType::Bytes => false,
-    }
 }
 
 /// The elements of a tensor of numbers.
@@ -322,7 +253,7 @@ mod tests {
     fn numbers_go_where_they_fit() {
         let check = |dtype, value: f64, wanted: Option<&[u8]>| {
             let mut out = Vec::new();
-            let fits = push(&mut out, dtype, value);
+            let fits = push_number(&mut out, dtype, value);
             assert_eq!(fits.then_some(&out[..]), wanted, "{value} as {}", dtype.name());
         };
         check(DType::Int64, 3.0, Some(&3i64.to_le_bytes()));

@@ -103,8 +103,7 @@ impl Jobs {
         self.forget_folders(&known);
         for job in &open {
             if job.state == JobState::Running {
-                let events = vec![("requeued".to_owned(), "{}".to_owned())];
-                let change = JobChange { events, ..JobChange::default() };
+                let change = event("requeued", json!({}));
                 let from = [JobState::Running];
                 self.catalog().change_job(&job.id, &from, JobState::Queued, &change).await?;
             }

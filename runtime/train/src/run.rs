@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use innkeeper_catalog::{Catalog, DatasetName, JobRecord, ModelKey, VersionName, VersionRecord};
+use innkeeper_catalog::{
+    Catalog, DatasetName, DatasetRecord, JobRecord, ModelKey, VersionName, VersionRecord,
+};
 use innkeeper_deploy::bundle::{Bundle, Lineage, Manifest};
 use innkeeper_deploy::{Compatibility, DeployRequest, Deployer, Source};
 use innkeeper_formats::dataset::{Dataset, Permutation};
@@ -71,10 +73,13 @@ impl Host {
         let key = ModelKey::new(record.model.owner.clone(), request.model.clone());
         let parent = self.parent(&key, request.version.as_deref()).await?;
         let limits = self.predictor.model_limits(&parent.deployment);
-        let (data, columns) = self.dataset(&key, &request.dataset).await?;
-        let other = match &request.validation_dataset {
-            Some(name) => Some(self.dataset(&key, name).await?),
-            None => None,
+        let (dataset, data, columns) = self.dataset(&key, &request.dataset).await?;
+        let (other_dataset, other) = match &request.validation_dataset {
+            Some(name) => {
+                let (dataset, data, columns) = self.dataset(&key, name).await?;
+                (Some(dataset), Some((data, columns)))
+            }
+            None => (None, None),
         };
 
         let mut trainer = self
@@ -130,11 +135,12 @@ impl Host {
         }
         let turn = learning.turn();
         let made = learning.trainer.finish(turn).await?;
-        learning.told.publish()?;
         let last = learning.at.history.last().cloned().unwrap_or_default();
-        let lineage = self.lineage(&parent, request, &settings, &last).await?;
-        let outcome = self.publish(record, request, parent, made, lineage, last).await?;
-        Ok(Ended::Done(Box::new(outcome)))
+        let data = (&dataset, other_dataset.as_ref());
+        let lineage = lineage(&parent, request, data, &settings, &last);
+        let bundle = self.bundle(record, parent, made, lineage).await?;
+        let alias = request.alias.as_ref();
+        self.publish(record, &learning.told, bundle, alias, last.metrics).await
     }
 
     /// The version that is trained, see [`Host::version`].
@@ -192,10 +198,11 @@ impl Host {
         &self,
         key: &ModelKey,
         name: &DatasetName,
-    ) -> Result<(Dataset, Vec<Column>), TrainError> {
+    ) -> Result<(DatasetRecord, Dataset, Vec<Column>), TrainError> {
         let record = self.catalog.dataset(&key.owner, name).await?;
         let columns = DatasetFacts::of(&record)?.columns()?;
-        Ok((data::open(&self.catalog, &record).await?, columns))
+        let data = data::open(&self.catalog, &record).await?;
+        Ok((record, data, columns))
     }
 
     async fn rows(
@@ -224,49 +231,14 @@ impl Host {
         .await
     }
 
-    async fn lineage(
-        &self,
-        parent: &Parent,
-        request: &TrainRequest,
-        settings: &[(String, Setting)],
-        last: &Epoch,
-    ) -> Result<Lineage, TrainError> {
-        let tenant = &parent.record.model.owner;
-        let dataset = self.catalog.dataset(tenant, &request.dataset).await?;
-        let mut facts = Map::new();
-        facts.insert("model".into(), json!(parent.record.model.name.as_str()));
-        facts.insert("version".into(), json!(parent.record.version.as_str()));
-        facts.insert(
-            "dataset".into(),
-            json!({ "name": dataset.name.as_str(), "digest": dataset.source.to_string() }),
-        );
-        if let Some(name) = &request.validation_dataset {
-            let dataset = self.catalog.dataset(tenant, name).await?;
-            let digest = dataset.source.to_string();
-            facts.insert("validation_dataset".into(), json!({ "name": name, "digest": digest }));
-        } else {
-            facts.insert("validation_fraction".into(), json!(request.validation_fraction));
-        }
-        let settings: BTreeMap<&str, Value> = settings
-            .iter()
-            .map(|(name, setting)| (name.as_str(), request::json(setting)))
-            .collect();
-        facts.insert("hyperparameters".into(), json!(settings));
-        facts.insert("seed".into(), json!(request.seed));
-        facts.insert("metrics".into(), json!(last.metrics));
-        Ok(Lineage { kind: "train".into(), parent: parent.record.digest, facts })
-    }
-
-    /// Publishes the parent's component with what was made in place of its files of the same names.
-    async fn publish(
+    /// The parent's component with what was made in place of its files of the same names.
+    async fn bundle(
         &self,
         record: &JobRecord,
-        request: &TrainRequest,
         parent: Parent,
         made: Vec<Made>,
         lineage: Lineage,
-        last: Epoch,
-    ) -> Result<Outcome, TrainError> {
+    ) -> Result<Bytes, TrainError> {
         let mut assets: Vec<(String, Bytes)> = Vec::new();
         for asset in &parent.manifest.assets {
             assets.push((asset.name.clone(), self.catalog.blob(&asset.digest).await?));
@@ -279,12 +251,25 @@ impl Host {
         manifest.name = record.model.name.to_string();
         manifest.version = Some(record.version.to_string());
         manifest.lineage = Some(lineage);
-        let bundle = blocking(move || {
+        blocking(move || {
             let bundle = Bundle::of(manifest, component, assets).map_err(|error| {
                 TrainError::Trainer(format!("made what cannot be published: {error}"))
             })?;
             Ok(Bytes::from(bundle.to_bytes()))
-        });
+        })
+        .await
+    }
+
+    /// Publishes what a job of any kind made, unless it was cancelled, and sets the alias that was asked for.
+    pub(crate) async fn publish(
+        &self,
+        record: &JobRecord,
+        told: &Told,
+        bundle: Bytes,
+        bar: Option<&AliasBar>,
+        metrics: BTreeMap<String, f64>,
+    ) -> Result<Ended, TrainError> {
+        told.publish()?;
         let deployed = self
             .deployer
             .deploy(DeployRequest {
@@ -293,24 +278,23 @@ impl Host {
                 version: record.version.clone(),
                 aliases: Vec::new(),
                 compatibility: Compatibility::Required,
-                source: Source::Bundle(bundle.await?),
+                source: Source::Bundle(bundle),
             })
             .await?;
-        let (bar, metrics) = (request.alias.as_ref(), last.metrics);
         let (alias, no_alias) = self.alias(&record.model, &record.version, bar, &metrics).await;
-        Ok(Outcome {
+        Ok(Ended::Done(Box::new(Outcome {
             model: record.model.name.to_string(),
             version: record.version.to_string(),
             digest: deployed.record.digest.to_string(),
             metrics,
             alias,
             no_alias,
-        })
+        })))
     }
 
     /// Sets the alias that was asked for, if the numbers are good enough; else why it is not set. The version stays
     /// published in any case.
-    pub(crate) async fn alias(
+    async fn alias(
         &self,
         key: &ModelKey,
         version: &VersionName,
@@ -327,6 +311,31 @@ impl Host {
             Err(error) => (None, Some(error.to_string())),
         }
     }
+}
+
+/// How the new version came about. The datasets are those that it was learnt from and judged by, as they were then.
+fn lineage(
+    parent: &Parent,
+    request: &TrainRequest,
+    (dataset, other): (&DatasetRecord, Option<&DatasetRecord>),
+    settings: &[(String, Setting)],
+    last: &Epoch,
+) -> Lineage {
+    let told = |record: &DatasetRecord| json!({ "name": record.name.as_str(), "digest": record.source.to_string() });
+    let mut facts = Map::new();
+    facts.insert("model".into(), json!(parent.record.model.name.as_str()));
+    facts.insert("version".into(), json!(parent.record.version.as_str()));
+    facts.insert("dataset".into(), told(dataset));
+    match other {
+        Some(other) => facts.insert("validation_dataset".into(), told(other)),
+        None => facts.insert("validation_fraction".into(), json!(request.validation_fraction)),
+    };
+    let settings: BTreeMap<&str, Value> =
+        settings.iter().map(|(name, setting)| (name.as_str(), request::json(setting))).collect();
+    facts.insert("hyperparameters".into(), json!(settings));
+    facts.insert("seed".into(), json!(request.seed));
+    facts.insert("metrics".into(), json!(last.metrics));
+    Lineage { kind: "train".into(), parent: parent.record.digest, facts }
 }
 
 fn predict_error(error: PredictError) -> TrainError {

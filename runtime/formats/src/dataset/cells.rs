@@ -114,7 +114,7 @@ impl Cell {
             DType::Bool => "true or false, 1 or 0".to_owned(),
             dtype => format!("a number that {} has", dtype.name()),
         };
-        let mut one = |value: f64| push(out, dtype, value).then_some(()).ok_or_else(wanted);
+        let mut one = |value: f64| push_number(out, dtype, value).then_some(()).ok_or_else(wanted);
         match self {
             Cell::Bool(value) => one(f64::from(u8::from(*value))),
             Cell::Integer(value) if dtype == DType::Int64 => {
@@ -164,7 +164,7 @@ impl Cell {
 }
 
 /// Adds a number as `dtype`; false if it has no such number. Floats take what is nearest, and NaN as it is.
-fn push(out: &mut Vec<u8>, dtype: DType, value: f64) -> bool {
+pub fn push_number(out: &mut Vec<u8>, dtype: DType, value: f64) -> bool {
     macro_rules! whole {
         ($type:ty) => {{
             let number = value as $type;

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use ::safetensors::Dtype;
 use innkeeper_tensor::DType;
 
 use super::cells::{Cell, Kind};
 use super::{Column, DatasetError, Import, SCHEMA, Schema};
+use crate::safetensors::written_dtype;
 
 /// Bytes of all columns together that are kept before they are written.
 const BUFFER_BYTES: usize = 8 << 20;
@@ -146,7 +148,7 @@ pub(super) struct Layout {
 
 struct Region {
     name: String,
-    dtype: &'static str,
+    dtype: Dtype,
     shape: Vec<u64>,
     bytes: u64,
     /// The size of an element: the larger come first, so that each is aligned.
@@ -172,14 +174,22 @@ impl Layout {
                 let text = text_bytes.get(i).copied().unwrap_or(0);
                 regions.push(region(
                     format!("c{i}.offsets"),
-                    "U64",
+                    Dtype::U64,
                     vec![offsets],
                     bytes,
                     8,
                     i,
                     false,
                 ));
-                regions.push(region(format!("c{i}.bytes"), "U8", vec![text], text, 1, i, true));
+                regions.push(region(
+                    format!("c{i}.bytes"),
+                    Dtype::U8,
+                    vec![text],
+                    text,
+                    1,
+                    i,
+                    true,
+                ));
                 continue;
             }
             let size = column.dtype.size().unwrap_or(1);
@@ -187,7 +197,8 @@ impl Layout {
             shape.extend(column.shape.iter().map(|&dim| dim as u64));
             let elements = shape.iter().try_fold(1u64, |all, &dim| all.checked_mul(dim));
             let bytes = elements.and_then(|all| all.checked_mul(size as u64)).ok_or_else(over)?;
-            let dtype = safetensors_name(column.dtype);
+            // Text was another region.
+            let dtype = written_dtype(column.dtype).unwrap_or(Dtype::U8);
             regions.push(region(format!("c{i}"), dtype, shape, bytes, size, i, false));
         }
         regions.sort_by_key(|region| std::cmp::Reverse(region.align));
@@ -249,7 +260,7 @@ impl Layout {
 
 fn region(
     name: String,
-    dtype: &'static str,
+    dtype: Dtype,
     shape: Vec<u64>,
     bytes: u64,
     align: usize,
@@ -257,24 +268,6 @@ fn region(
     is_second: bool,
 ) -> Region {
     Region { name, dtype, shape, bytes, align, column, is_second }
-}
-
-fn safetensors_name(dtype: DType) -> &'static str {
-    match dtype {
-        DType::Bool => "BOOL",
-        DType::Uint8 | DType::Bytes => "U8",
-        DType::Uint16 => "U16",
-        DType::Uint32 => "U32",
-        DType::Uint64 => "U64",
-        DType::Int8 => "I8",
-        DType::Int16 => "I16",
-        DType::Int32 => "I32",
-        DType::Int64 => "I64",
-        DType::Fp16 => "F16",
-        DType::Bf16 => "BF16",
-        DType::Fp32 => "F32",
-        DType::Fp64 => "F64",
-    }
 }
 
 /// Writes rows to where they belong, many at once.

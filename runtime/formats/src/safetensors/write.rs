@@ -69,7 +69,8 @@ pub fn to_bytes(tensors: &[Named], metadata: &[(&str, &str)]) -> Result<Vec<u8>,
     safetensors::serialize(views, metadata).map_err(|error| WriteError::Failed(error.to_string()))
 }
 
-fn dtype(dtype: DType) -> Option<Dtype> {
+/// As the format calls it, which has no text.
+pub(crate) fn dtype(dtype: DType) -> Option<Dtype> {
     Some(match dtype {
         DType::Bool => Dtype::BOOL,
         DType::Uint8 => Dtype::U8,

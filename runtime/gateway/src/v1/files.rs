@@ -2,7 +2,6 @@
 
 use std::str::FromStr;
 
-use bytes::Bytes;
 use futures_util::stream;
 use hyper::StatusCode;
 use hyper::body::Incoming;
@@ -183,7 +182,7 @@ pub(crate) async fn content(at: Exchange<'_>, id: &str) -> Result<Reply, Failure
         ));
     };
     let record = at.app.catalog.job(&at.caller.tenant, job).await?;
-    let csv = Bytes::from(numbers(&record)).to_vec();
+    let csv = numbers(&record).into_bytes();
     Ok(with_type(StatusCode::OK, HeaderValue::from_static("text/csv"), csv.into()))
 }
 
