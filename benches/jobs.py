@@ -58,31 +58,32 @@ class Job:
         file = io.BytesIO()
         np.savez(file, x=x, y=y)
         self.dataset = f"seed-{self.number}"
-        self.call("POST", f"/api/v1/datasets/{self.dataset}?format=npz", file.getvalue())
+        call(self.url, "POST", f"/api/v1/datasets/{self.dataset}?format=npz", file.getvalue())
 
     def train(self):
         self.number += 1
-        job = self.call("POST", "/api/v1/jobs", json.dumps({
+        job = call(self.url, "POST", "/api/v1/jobs", json.dumps({
             "kind": "train", "model": "mlp", "dataset": self.dataset, "validation_fraction": 0,
             "hyperparameters": {"epochs": EPOCHS, "batch_size": BATCH, "standardize": False},
             "into": {"model": "seed", "version": str(self.number)},
         }).encode())
         while job["state"] in ("queued", "running"):
             time.sleep(0.01)
-            job = self.call("GET", f"/api/v1/jobs/{job['id']}")
+            job = call(self.url, "GET", f"/api/v1/jobs/{job['id']}")
         assert job["state"] == "succeeded", job
         self.steps.append(job["progress"]["ran_ms"] / 1e3)
         return (job["ended_ms"] - job["started_ms"]) / 1e3
 
-    def call(self, method, path, body=None):
-        request = urllib.request.Request(self.url + path, data=body, method=method)
-        if key := os.environ.get("INNKEEPER_KEY"):
-            request.add_header("authorization", f"Bearer {key}")
-        try:
-            with urllib.request.urlopen(request) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise SystemExit(f"{method} {path}: {error.read().decode()}")
+
+def call(url, method, path, body=None):
+    request = urllib.request.Request(url + path, data=body, method=method)
+    if key := os.environ.get("INNKEEPER_KEY"):
+        request.add_header("authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise SystemExit(f"{method} {path}: {error.read().decode()}")
 
 
 class PyTorch:

@@ -99,9 +99,54 @@ fn a_fall_over_the_limit_publishes_nothing() {
     }
     author.run("compress absent.bundle --to int8").fails(1, &["absent.bundle"]);
     let line = "compress absent.bundle --to int8 -o small.bundle";
-    author.run(line).fails(2, &["no file absent.bundle"]);
+    author.run(line).fails(1, &["cannot read absent.bundle"]);
     author.write("add-one.bundle", &plugin("add-one").bundle);
     author.run("compress add-one.bundle --to int8").fails(1, &["no file of weights"]);
+}
+
+#[test]
+fn what_is_served_is_fetched_exported_trained_and_compressed_by_its_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let author = Shell::new(folder.path()).with(&server.tenant("acme"));
+    let digits = &plugin("digits").bundle;
+    author.write("pushed.bundle", digits);
+    author.run("push pushed.bundle --alias stable").ok();
+    for (line, file) in
+        [("pull digits", "digits-1.bundle"), ("pull digits@stable -o d.bundle", "d.bundle")]
+    {
+        let said = author.run(line).ok();
+        assert!(said.contains(file) && said.contains("sha256:"), "{said}");
+        assert_eq!(fs::read(folder.path().join(file)).unwrap(), *digits, "{line}");
+    }
+    author.run("pull digits@9").fails(3, &["version 9"]);
+    author.run("pull absent").fails(3, &["absent"]);
+    let other = Shell::new(folder.path()).with(&server.tenant("other"));
+    other.run("pull digits").fails(3, &["digits"]);
+    other.run("pull acme/digits").fails(2, &["the owner acme"]);
+
+    author.run("export digits --to safetensors --out weights.safetensors").ok();
+    let weights = fs::read(folder.path().join("weights.safetensors")).unwrap();
+    assert_eq!(
+        weights,
+        fs::read(root().join("plugins/digits/assets/weights.safetensors")).unwrap()
+    );
+
+    for name in ["two-digits.json", "two-digits.expected.json"] {
+        author.write(name, &fs::read(root().join("plugins/digits/samples").join(name)).unwrap());
+    }
+    let before = fs::read_dir(folder.path()).unwrap().count();
+    let line = "compress digits --to int8 --calibrate two-digits.json --max-drop 5% --alias small";
+    let made = author.run(line).ok();
+    assert!(made.contains("cosine") && made.contains("digits@1-int8 is served"), "{made}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), before, "nothing is left here");
+    let lineage = author.run("pull digits@small -o small.bundle").ok();
+    assert!(lineage.contains("small.bundle"), "{lineage}");
+
+    author.write("mlp.bundle", &plugin("mlp").bundle);
+    author.write("rows.csv", b"x,label\n0,a\n1,b\n0.1,a\n0.9,b\n0.2,a\n0.8,b\n");
+    let learnt = author.run("train mlp.bundle --data rows.csv --set epochs=2 --into ab").ok();
+    assert!(learnt.contains("mlp@1 is served") && learnt.contains("ab@1 is published"), "{learnt}");
 }
 
 /// A safetensors file of these header text and data.

@@ -1,5 +1,10 @@
 //! Jobs: from data to a version that is served, through pauses, kills and bad input.
 
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::{Value, json};
 
 use super::harness::{Client, Server, eventually, guest};
@@ -259,6 +264,66 @@ fn datasets_never_change_and_say_what_is_wrong_with_a_file() {
 }
 
 #[test]
+fn a_dataset_stays_while_a_job_needs_it() {
+    let (_server, client) = learning("");
+    let id = submit(&client, &request(json!({ "epochs": 1_000_000 })));
+    let refused = client.delete("/api/v1/datasets/numbers").expect_status(409).error();
+    assert!(refused.contains(&id) && refused.contains("has not ended"), "{refused}");
+    client.post(&format!("/api/v1/jobs/{id}/cancel"), &json!({})).expect_status(202);
+    ended(&client, &id, "cancelled");
+    client.delete("/api/v1/datasets/numbers").expect_status(204);
+    // Its name is free for other rows.
+    dataset(&client, "numbers", "csv", "x\n1\n2\n");
+}
+
+#[test]
+fn parquet_files_become_datasets() {
+    let (_server, client) = learning("");
+    let send = |name: &str, body: &[u8]| {
+        client.send("POST", &format!("/api/v1/datasets/{name}?format=parquet"), &[], body)
+    };
+    let fixtures = super::harness::root().join("runtime/formats/src/dataset/fixtures");
+    let file = |name: &str| std::fs::read(fixtures.join(name)).unwrap();
+    let facts = send("table", &file("table-zstd.parquet")).expect_status(201).json();
+    assert_eq!((&facts["rows"], &facts["columns"][2]["datatype"]), (&json!(3), &json!("INT64")));
+    let refused = send("n", &file("refused-null.parquet")).expect_status(422).error();
+    assert!(refused.contains("line 2, column 1 (\"a\"): wanted a value in every row"), "{refused}");
+    let whole = file("table-snappy.parquet");
+    // Whatever is wrong with a byte, the server answers, and goes on.
+    for at in (0..whole.len()).step_by(97) {
+        let mut broken = whole.clone();
+        broken[at] ^= 0xff;
+        let answer = send(&format!("broken-{at}"), &broken);
+        assert!([201, 422].contains(&answer.status), "{at}: {}", answer.text());
+    }
+    client.get("/api/v1/datasets/table").expect_status(200);
+}
+
+#[test]
+fn a_small_file_of_too_much_breaks_nothing_but_its_own_process() {
+    let (_server, client) = learning("[deploy]\nimport_memory_bytes_max = 402653184\n");
+    // Half a GiB of one letter in one cell, in some KB.
+    let schema = "message m { required binary t (UTF8); }";
+    let schema = std::sync::Arc::new(parse_message_type(schema).unwrap());
+    let zstd = Compression::ZSTD(ZstdLevel::default());
+    let settings = WriterProperties::builder().set_compression(zstd).set_dictionary_enabled(false);
+    let mut file = Vec::new();
+    let mut writer = SerializedFileWriter::new(&mut file, schema, settings.build().into()).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    let mut column = rows.next_column().unwrap().unwrap();
+    let cell = ByteArray::from(vec![b'a'; 512 << 20]);
+    column.typed::<ByteArrayType>().write_batch(&[cell], None, None).unwrap();
+    column.close().unwrap();
+    rows.close().unwrap();
+    writer.close().unwrap();
+    assert!(file.len() < 1 << 20, "{}", file.len());
+    let path = "/api/v1/datasets/much?format=parquet";
+    let refused = client.send("POST", path, &[], &file).expect_status(422);
+    assert!(refused.error().contains("import_memory_bytes_max of 402653184"), "{}", refused.text());
+    dataset(&client, "few", "csv", "x\n1\n");
+}
+
+#[test]
 fn jobs_rest_go_on_and_are_cancelled_at_every_stage() {
     let (_server, client) = learning("[deploy]\njobs_running_max = 1\n");
     let tell = |id: &str, act: &str| client.post(&format!("/api/v1/jobs/{id}/{act}"), &json!({}));
@@ -365,6 +430,31 @@ fn digits_are_learnt_to_97_of_100() {
     let [one, two] =
         ["1", "2"].map(|version| asset(&client, "digits", version, "weights.safetensors"));
     assert_eq!(one, two, "the same seed gives the same bits");
+}
+
+#[test]
+fn digits_are_learnt_in_private_and_the_epsilon_is_opacuss() {
+    let server = Server::start();
+    let client = server.tenant("acme");
+    client.publish("mlp", "1", &guest("plugins/mlp").bundle).expect_status(201);
+    for (name, part) in [("seen", "seen"), ("unseen", "held_out")] {
+        dataset(&client, name, "csv", &digits(part));
+    }
+    let wish = json!({
+        "kind": "train", "model": "mlp", "dataset": "seen", "validation_dataset": "unseen",
+        "hyperparameters": {
+            "epochs": 6, "target": "digit", "learning_rate": 0.003,
+            "dp_clip": 1.0, "dp_noise": 1.1, "dp_delta": 1e-5,
+        },
+        "into": { "model": "private" },
+    });
+    let job = ended(&client, &submit(&client, &wish), "succeeded");
+    let metrics = &job["result"]["metrics"];
+    // Opacus 1.6.0, accountants.analysis.rdp: q = 32/1437, 270 steps, orders 2 to 256.
+    let epsilon = metrics["epsilon"].as_f64().unwrap();
+    assert!((epsilon - 2.228_995_277_239_184).abs() < 1e-9, "{epsilon}");
+    let accuracy = metrics["val_accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.8, "noise and clipping leave something to learn: {accuracy}");
 }
 
 /// The digits of the guest `trainer` as CSV, the digit before its pixels.

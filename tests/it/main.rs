@@ -17,6 +17,7 @@ mod protocol;
 mod accounts;
 mod cli;
 mod publish;
+mod quickstart;
 mod tenants;
 mod traffic;
 

@@ -14,9 +14,8 @@ const ACCURACY_MIN: f64 = 0.95;
 /// The exit code of the command line for what does not exist.
 const NOT_FOUND: i32 = 3;
 
+/// With a host that is built.
 pub(crate) fn run(exit: bool) -> Result<()> {
-    tools::require_c_compiler()?;
-    host::build()?;
     let bundle = host::bundle("digits")?;
 
     let mut server = step("starting a server with a throw-away data folder", Server::start)?;

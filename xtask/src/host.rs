@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{LOOK_EVERY, cargo, command, quietly, target};
 use crate::signals::stopped;
+use crate::tools;
 
 /// The program that [`build`] makes.
 pub(crate) fn program() -> PathBuf {
@@ -18,8 +19,8 @@ pub(crate) fn program() -> PathBuf {
 
 /// Builds the host.
 pub(crate) fn build() -> Result<()> {
-    // With the features that the whole workspace has: by itself the package would have others, and everything below it
-    // be compiled a second time for the tests.
+    tools::require_c_compiler()?;
+    // With the features that the whole workspace has: by itself the package would have others.
     let mut build = cargo(&["build", "--release", "--workspace", "--bin", "innkeeper"]);
     quietly("building the host (minutes the first time)", &mut build).map(drop)
 }

@@ -68,7 +68,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let done = signals::catch().and_then(|()| match command {
-        Command::Demo { exit } => demo::run(exit),
+        Command::Demo { exit } => host::build().and_then(|()| demo::run(exit)),
         Command::Models { again } => models::run(again),
         Command::Fuzz { target: Some(target), input: Some(input), .. } => {
             fuzz::again(&target, &input)

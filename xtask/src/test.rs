@@ -99,8 +99,11 @@ fn dependencies() -> Result<Tests> {
     Ok(Tests::default())
 }
 
+/// The host is built as the tests want it: built by itself it would have other features, and much below it be compiled
+/// twice.
 fn build_host() -> Result<Tests> {
-    host::build()?;
+    let mut build = cargo(&["test", "--release", "--workspace", "--locked", "--no-run"]);
+    quietly("building everything, the host among it", &mut build)?;
     Ok(Tests::default())
 }
 
@@ -123,6 +126,7 @@ fn plugins() -> Result<Tests> {
 }
 
 fn show() -> Result<Tests> {
+    build_host()?;
     demo::run(true)?;
     Ok(Tests::default())
 }

@@ -118,6 +118,11 @@ impl Bundle {
 
     /// The bundle's bytes; assets that are `None` are left out.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.chunks().concat()
+    }
+
+    /// The same bytes in pieces, the parts being those of this bundle and no copies.
+    pub fn chunks(&self) -> Vec<Bytes> {
         let mut out = Vec::new();
         ustar::append(&mut out, MANIFEST_ENTRY, &self.manifest_bytes);
         ustar::append(&mut out, COMPONENT_ENTRY, &self.component);
@@ -126,7 +131,7 @@ impl Bundle {
                 ustar::append(&mut out, &format!("{ASSETS_PREFIX}{}", asset.name), bytes);
             }
         }
-        ustar::finish(&mut out);
+        out.push(Bytes::from_static(&ustar::END));
         out
     }
 }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::artefacts::Artefacts;
-use crate::bundle::{Bundle, BundleLimits, Device};
+use crate::bundle::{Bundle, BundleLimits, Device, Manifest};
 use crate::endpoint::check_fits;
 use crate::facts::Facts;
 use crate::shared::Shared;
@@ -215,6 +215,22 @@ impl Deployer {
     }
 
     /// The facts of the version if it is published with these bytes already.
+    /// A published version's bundle, the very bytes that were published; its parts are mapped, not read.
+    ///
+    /// # Errors
+    /// [`DeployError::Catalog`]: a blob is gone, or was changed.
+    pub async fn bundle(&self, record: &VersionRecord) -> Result<Bundle, DeployError> {
+        let catalog = &self.stock().catalog;
+        let manifest_bytes = Bytes::from(record.manifest.clone());
+        let manifest = Manifest::parse(&manifest_bytes)?;
+        let component = catalog.blob(&manifest.component.digest).await?;
+        let mut assets = Vec::with_capacity(manifest.assets.len());
+        for asset in &manifest.assets {
+            assets.push(Some(catalog.blob(&asset.digest).await?));
+        }
+        Ok(Bundle { manifest, manifest_bytes, component, assets })
+    }
+
     async fn published(
         &self,
         key: &ModelKey,

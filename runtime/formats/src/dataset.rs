@@ -9,6 +9,8 @@ mod csv;
 mod error;
 mod jsonl;
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod permutation;
 mod write;
 
@@ -151,9 +153,13 @@ pub struct Schema {
 /// is declared to be something else.
 ///
 /// # Errors
-/// [`DatasetError`], with the line and the column of what is wrong. Whatever the bytes, it does not panic.
+/// [`DatasetError`], with the line and the column of what is wrong.
+///
+/// # Panics
+/// Whatever the bytes, it does not by itself; the library that reads Parquet may, and may take much memory for a small
+/// file. Files from outside are for a process of their own.
 pub fn import(
-    mut source: impl Read + Seek + Send,
+    mut source: impl Read + Seek + Send + 'static,
     import: &Import,
     out: &mut File,
 ) -> Result<Schema, DatasetError> {
@@ -163,8 +169,11 @@ pub fn import(
         Format::JsonLines => write::cells(&mut jsonl::Lines::new(&mut source, import), import, out),
         Format::Npy => npy::npy(&mut source, import, out),
         Format::Npz => npy::npz(&mut source, import, out),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => write::cells(&mut parquet::Parquet::new(source, import)?, import, out),
+        #[cfg(not(feature = "parquet"))]
         Format::Parquet => Err(DatasetError::Malformed(
-            "Parquet is not read yet; save it as CSV, JSON Lines or .npz".into(),
+            "this build reads no Parquet; save it as CSV, JSON Lines or .npz".into(),
         )),
     }
 }

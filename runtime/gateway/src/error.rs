@@ -408,7 +408,7 @@ impl From<TrainError> for Failure {
             TrainError::Deploy(error) => error.into(),
             TrainError::Guest(ref guest) if error.fault() == Fault::Load => guest_failure(guest),
             _ if error.fault() == Fault::Host => Failure::internal(error),
-            TrainError::State { .. } => say(S::CONFLICT, "conflict"),
+            TrainError::State { .. } | TrainError::InUse { .. } => say(S::CONFLICT, "conflict"),
             TrainError::Limit { limit: "upload_bytes_max", .. } => {
                 say(S::PAYLOAD_TOO_LARGE, "limit_exceeded")
             }

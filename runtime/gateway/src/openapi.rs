@@ -74,7 +74,7 @@ const SHARED: [Row; 24] = [
 ];
 
 /// What is the caller's own.
-const OWN: [Row; 68] = [
+const OWN: [Row; 69] = [
     Row(GET, "/v2/logging", "What is kept of models' messages", Nothing, 200, ANY),
     Row(POST, "/v2/logging", "Says what is kept of models' messages", Json("Logging"), 200, ANY),
     Row(GET, "/v2/trace/setting", "Tracing, which is off", Nothing, 200, ANY),
@@ -101,6 +101,14 @@ const OWN: [Row; 68] = [
         Nothing,
         204,
         Nothing,
+    ),
+    Row(
+        GET,
+        "/api/v1/models/{model}/versions/{version}/bundle",
+        "A version's bundle, as it was published",
+        Nothing,
+        200,
+        Other(TAR),
     ),
     Row(
         GET,

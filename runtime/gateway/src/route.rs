@@ -57,6 +57,7 @@ pub(crate) enum Route<'a> {
     DeleteOwn { model: &'a str },
     Publish { model: &'a str, version: &'a str },
     ShowVersion { model: &'a str, version: &'a str },
+    Bundle { model: &'a str, slot: &'a str },
     DeleteVersion { model: &'a str, version: &'a str },
     ShowAlias { model: &'a str, alias: &'a str },
     SetAlias { model: &'a str, alias: &'a str },
@@ -313,6 +314,7 @@ fn models<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
             let target = Target { owner: None, model, slot: Some(slot) };
             pick(method, [(GET, Route::Interface(target))])
         }
+        [model, "versions", slot, "bundle"] => pick(method, [(GET, Route::Bundle { model, slot })]),
         [model, "versions", slot, "hyperparameters"] => {
             pick(method, [(GET, Route::Hyperparameters { model, slot })])
         }
@@ -490,6 +492,7 @@ mod tests {
                 Route::Infer(target(Some("acme"), Some("1"))),
             ),
             ("POST", "/api/v1/models/m/versions/1", Route::Publish { model: "m", version: "1" }),
+            ("GET", "/api/v1/models/m/versions/1/bundle", Route::Bundle { model: "m", slot: "1" }),
             (
                 "GET",
                 "/api/v1/models/m/versions/1/interface",

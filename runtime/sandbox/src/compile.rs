@@ -174,10 +174,7 @@ fn work() -> Result<(), String> {
         return Err("wanted: MEMORY_BYTES SECONDS STACK_BYTES".into());
     };
     // Before a single byte of the component is read.
-    limit(Resource::As, memory)?;
-    limit(Resource::Cpu, seconds.saturating_mul(4))?;
-    limit(Resource::Core, 0)?;
-    limit(Resource::Nofile, 16)?;
+    confine(memory, seconds.saturating_mul(4))?;
     let config = EngineConfig {
         stack_bytes_max: usize::try_from(stack).map_err(|error| error.to_string())?,
         ..EngineConfig::default()
@@ -187,6 +184,18 @@ fn work() -> Result<(), String> {
     std::io::stdin().read_to_end(&mut component).map_err(|error| error.to_string())?;
     let code = engine.precompile_component(&component).map_err(|error| format!("{error:#}"))?;
     std::io::stdout().write_all(&code).map_err(|error| error.to_string())
+}
+
+/// Takes from this process all but so many bytes of address space, seconds of computing, and a few files: for processes
+/// that read what comes from outside.
+///
+/// # Errors
+/// The system refuses a limit.
+pub fn confine(memory_bytes: u64, cpu_seconds: u64) -> Result<(), String> {
+    limit(Resource::As, memory_bytes)?;
+    limit(Resource::Cpu, cpu_seconds)?;
+    limit(Resource::Core, 0)?;
+    limit(Resource::Nofile, 16)
 }
 
 fn limit(resource: Resource, value: u64) -> Result<(), String> {

@@ -27,7 +27,7 @@ mod bindings;
 pub use assets::{Asset, AssetMemory, Assets};
 pub use budget::{ByteBudget, Charge, OverBudget};
 pub use cancel::{Cancel, CancelOnDrop};
-pub use compile::{CompileError, CompileLimits, Compiler, compile_worker};
+pub use compile::{CompileError, CompileLimits, Compiler, compile_worker, confine};
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use error::GuestError;
 pub use host::{Level, LogSink};

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before anything else starts: the compiler's process runs under tight limits and is started often.
-    if std::env::args_os().nth(1).is_some_and(|command| command == "compile-worker") {
-        return innkeeper_sandbox::compile_worker();
+    // Before anything else starts: these processes run under tight limits and are started often.
+    match std::env::args_os().nth(1).as_ref().and_then(|command| command.to_str()) {
+        Some("compile-worker") => innkeeper_sandbox::compile_worker(),
+        Some("import-worker") => innkeeper_train::import_worker(),
+        _ => innkeeper::cli::main(),
     }
-    innkeeper::cli::main()
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use innkeeper_catalog::{JobRecord, ModelKey, ModelName};
-use innkeeper_deploy::bundle::Bundle;
 use innkeeper_deploy::compress::{self, Calibration, CompressError, Plan, Report};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +13,7 @@ use crate::data::blocking;
 use crate::jobs::Reporter;
 use crate::learn::Told;
 use crate::request::{AliasBar, Into};
-use crate::run::{Ended, Host, Parent};
+use crate::run::{Ended, Host};
 use crate::{Progress, TrainError};
 
 /// Tensors that the report in a job's events has at most.
@@ -75,7 +74,8 @@ impl Host {
         let plan = request.plan()?;
         let key = ModelKey::new(record.model.owner.clone(), request.model.clone());
         let parent = self.version(&key, request.version.as_deref()).await?;
-        let bundle = self.whole(parent, record).await?;
+        let mut bundle = self.deployer.bundle(&parent.record).await?;
+        bundle.manifest.name = record.model.name.to_string();
         let version = record.version.to_string();
         let made = blocking(move || {
             let (small, report) =
@@ -88,19 +88,6 @@ impl Host {
         reporter.report(&Progress::default()).await?;
         let alias = request.alias.as_ref();
         self.publish(record, &told, small, alias, metrics(&report)).await
-    }
-
-    /// The parts of a version, put together as they were; its manifest says the model that the job makes.
-    async fn whole(&self, parent: Parent, record: &JobRecord) -> Result<Bundle, TrainError> {
-        let mut assets = Vec::with_capacity(parent.manifest.assets.len());
-        for asset in &parent.manifest.assets {
-            assets.push(Some(self.catalog.blob(&asset.digest).await?));
-        }
-        let component = self.catalog.blob(&parent.manifest.component.digest).await?;
-        let manifest_bytes = Bytes::from(parent.record.manifest);
-        let mut manifest = parent.manifest;
-        manifest.name = record.model.name.to_string();
-        Ok(Bundle { manifest, manifest_bytes, component, assets })
     }
 }
 

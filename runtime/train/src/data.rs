@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use innkeeper_catalog::{
     Catalog, DatasetName, DatasetRecord, Digest, TenantName, UploadLimits, map_nameless,
 };
-use innkeeper_formats::dataset::{self, Dataset, Format, Import, ImportLimits};
+use innkeeper_formats::dataset::{Dataset, Format, Import, ImportLimits};
 use innkeeper_sandbox::{Column, Statistics};
 use innkeeper_tensor::{Buffer, DType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::TrainError;
 use crate::feeds::numbers;
+use crate::run::Host;
 
 /// Rows that are looked at in one go.
 const ROWS_AT_ONCE: u64 = 4_096;
@@ -153,8 +154,7 @@ impl Received {
 
 /// Makes a dataset of a file that was sent. True if it is new.
 pub(crate) async fn create(
-    catalog: &Catalog,
-    dir: &Path,
+    host: &Host,
     name: &DatasetName,
     tenant: &TenantName,
     options: &DatasetOptions,
@@ -162,10 +162,12 @@ pub(crate) async fn create(
     limits: &innkeeper_predict::Limits,
 ) -> Result<(DatasetRecord, bool), TrainError> {
     let source = Digest::from_bytes(received.hash.clone().finalize().into());
-    let import = import_options(options, limits)?;
-    let dir = PathBuf::from(dir);
-    let (facts, bytes) = blocking(move || import_file(received.file, &import, &dir)).await?;
-    let digest = keep(catalog, tenant, bytes, limits).await?;
+    let out = scratch(&host.dir)?;
+    // What is wrong with the options is told before a process is started for them.
+    import_options(options, limits.upload_bytes_max)?;
+    host.importer.import(received.file, options, limits.upload_bytes_max, &out).await?;
+    let (facts, bytes) = blocking(move || converted(out)).await?;
+    let digest = keep(&host.catalog, tenant, bytes, limits).await?;
     let schema = serde_json::to_string(&facts).map_err(|e| TrainError::Host(e.to_string()))?;
     let options = serde_json::to_string(options).map_err(|e| TrainError::Host(e.to_string()))?;
     let new = DatasetRecord {
@@ -177,8 +179,8 @@ pub(crate) async fn create(
         schema,
         created_ms: 0,
     };
-    let is_new = catalog.create_dataset(&new, limits.datasets_max).await?;
-    Ok((catalog.dataset(tenant, name).await?, is_new))
+    let is_new = host.catalog.create_dataset(&new, limits.datasets_max).await?;
+    Ok((host.catalog.dataset(tenant, name).await?, is_new))
 }
 
 /// A dataset's rows, mapped from its blob.
@@ -187,9 +189,9 @@ pub(crate) async fn open(catalog: &Catalog, record: &DatasetRecord) -> Result<Da
     blocking(move || Ok(Dataset::open(Buffer::shared(Arc::new(bytes)))?)).await
 }
 
-fn import_options(
+pub(crate) fn import_options(
     options: &DatasetOptions,
-    limits: &innkeeper_predict::Limits,
+    bytes_max: u64,
 ) -> Result<Import, TrainError> {
     let format: Format = options.format.parse().map_err(|_| {
         let got: String = options.format.chars().take(40).collect();
@@ -206,18 +208,12 @@ fn import_options(
         Err(_) => Err(TrainError::Invalid(format!("column {name:?}: there is no dtype {dtype:?}"))),
     };
     let columns = options.columns.iter().map(column).collect::<Result<_, _>>()?;
-    let limits = ImportLimits { bytes_max: limits.upload_bytes_max, ..ImportLimits::default() };
+    let limits = ImportLimits { bytes_max, ..ImportLimits::default() };
     Ok(Import { format, header: options.header, delimiter, columns, limits })
 }
 
-fn import_file(
-    mut source: File,
-    import: &Import,
-    dir: &Path,
-) -> Result<(DatasetFacts, Bytes), TrainError> {
-    source.seek(SeekFrom::Start(0)).map_err(|error| TrainError::io("reading a dataset", &error))?;
-    let mut out = scratch(dir)?;
-    dataset::import(source, import, &mut out)?;
+/// What was converted, mapped and looked at.
+fn converted(out: File) -> Result<(DatasetFacts, Bytes), TrainError> {
     let bytes = map_nameless(out).map_err(|error| TrainError::io("mapping a dataset", &error))?;
     let data = Dataset::open(Buffer::shared(Arc::new(bytes.clone())))?;
     Ok((described(&data, bytes.len() as u64)?, bytes))

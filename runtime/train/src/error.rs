@@ -1,6 +1,6 @@
 //! Why something about a job or a dataset is not done.
 
-use innkeeper_catalog::{CatalogError, JobState};
+use innkeeper_catalog::{CatalogError, DatasetName, JobState};
 use innkeeper_deploy::DeployError;
 use innkeeper_formats::dataset::DatasetError;
 use innkeeper_predict::Fault;
@@ -25,6 +25,9 @@ pub enum TrainError {
     /// A file that is no dataset.
     #[error(transparent)]
     Data(#[from] DatasetError),
+    /// A file that takes more than the process that reads it may have.
+    #[error("reading the file {0}")]
+    Import(String),
     /// The trainer's plan, or what it answered, cannot be followed.
     #[error("the trainer {0}")]
     Trainer(String),
@@ -82,6 +85,16 @@ pub enum TrainError {
         /// What was to be done.
         act: &'static str,
     },
+    /// A dataset that a job still needs.
+    #[error(
+        "the dataset {dataset} is needed by the job {job}, which has not ended; cancel it, or wait"
+    )]
+    InUse {
+        /// Which.
+        dataset: DatasetName,
+        /// The job's id.
+        job: String,
+    },
     /// What the guest did.
     #[error(transparent)]
     Guest(#[from] GuestError),
@@ -113,11 +126,13 @@ impl TrainError {
             TrainError::Invalid(_)
             | TrainError::Setting { .. }
             | TrainError::Data(_)
+            | TrainError::Import(_)
             | TrainError::Value { .. }
             | TrainError::Diverged { .. }
             | TrainError::Limit { .. }
             | TrainError::Time { .. }
-            | TrainError::State { .. } => Fault::Caller,
+            | TrainError::State { .. }
+            | TrainError::InUse { .. } => Fault::Caller,
             TrainError::Trainer(_) => Fault::Plugin,
             TrainError::Guest(GuestError::Busy | GuestError::NoRoom { .. }) => Fault::Load,
             TrainError::Guest(GuestError::Host(_)) | TrainError::Host(_) => Fault::Host,
@@ -138,13 +153,14 @@ impl TrainError {
         match self {
             TrainError::Invalid(_) => "invalid",
             TrainError::Setting { .. } => "hyperparameter",
-            TrainError::Data(_) => "bad_dataset",
+            TrainError::Data(_) | TrainError::Import(_) => "bad_dataset",
             TrainError::Trainer(_) => "trainer",
             TrainError::Value { .. } => "bad_value",
             TrainError::Diverged { .. } => "diverged",
             TrainError::Limit { .. } => "limit_exceeded",
             TrainError::Time { .. } => "time",
             TrainError::State { .. } => "state",
+            TrainError::InUse { .. } => "in_use",
             TrainError::Guest(GuestError::Trap(_)) => "trainer_trap",
             TrainError::Guest(GuestError::Deadline { .. }) => "deadline",
             TrainError::Guest(GuestError::Limit { .. }) => "limit_exceeded",

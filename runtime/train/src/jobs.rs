@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::checkpoint::Folder;
 use crate::data::{self, Received};
+use crate::import::Importer;
 use crate::learn::Told;
 use crate::progress::Progress;
 use crate::queue::{Entry, Queue};
@@ -39,6 +40,8 @@ pub struct JobsConfig {
     pub dir: PathBuf,
     /// Jobs that run at once, of all tenants.
     pub running_max: u64,
+    /// What reads files of rows.
+    pub importer: Importer,
 }
 
 /// Takes jobs and does them. A clone is the same.
@@ -73,6 +76,12 @@ impl Watch {
     }
 }
 
+/// What the catalog holds of what was asked for.
+fn parsed(record: &JobRecord) -> Result<Request, TrainError> {
+    serde_json::from_str(&record.request)
+        .map_err(|error| TrainError::Host(format!("a job's request: {error}")))
+}
+
 impl Jobs {
     /// Opens the folder. Nothing is begun before [`Jobs::restore`].
     ///
@@ -88,8 +97,9 @@ impl Jobs {
     ) -> std::io::Result<Jobs> {
         fs::create_dir_all(&config.dir)?;
         let runtime = Handle::try_current().map_err(std::io::Error::other)?;
-        let host = Host { catalog, predictor, deployer, dir: config.dir };
         let (running_max, state) = (config.running_max.max(1), Mutex::default());
+        let JobsConfig { dir, importer, .. } = config;
+        let host = Host { catalog, predictor, deployer, dir, importer };
         Ok(Jobs(Arc::new(Inner { host, running_max, runtime, state })))
     }
 
@@ -337,8 +347,24 @@ impl Jobs {
         received: Received,
     ) -> Result<(DatasetRecord, bool), TrainError> {
         let limits = self.0.host.predictor.limits(tenant);
-        let (catalog, dir) = (self.catalog(), &self.0.host.dir);
-        data::create(catalog, dir, name, tenant, options, received, &limits).await
+        data::create(&self.0.host, name, tenant, options, received, &limits).await
+    }
+
+    /// Deletes a dataset that no job is to learn from any more.
+    ///
+    /// # Errors
+    /// [`TrainError::InUse`]: a job that has not ended names it. There is none of this name.
+    pub async fn delete_dataset(
+        &self,
+        tenant: &TenantName,
+        name: &DatasetName,
+    ) -> Result<(), TrainError> {
+        for job in self.catalog().open_jobs().await? {
+            if job.model.owner == *tenant && parsed(&job)?.learns_from(name) {
+                return Err(TrainError::InUse { dataset: name.clone(), job: job.id });
+            }
+        }
+        Ok(self.catalog().delete_dataset(tenant, name).await?)
     }
 
     /// Begins nothing any more, and waits until what runs is safe in a checkpoint, for some seconds at most. What is not
@@ -409,8 +435,7 @@ impl Jobs {
     }
 
     async fn run(&self, record: &JobRecord, told: &Arc<Told>) -> Result<Ended, TrainError> {
-        let request: Request = serde_json::from_str(&record.request)
-            .map_err(|error| TrainError::Host(format!("a job's request: {error}")))?;
+        let request = parsed(record)?;
         let reporter = Reporter::new(self.clone(), record.id.clone());
         match &request {
             Request::Train(request) => {

@@ -24,6 +24,18 @@ pub enum Request {
     Compress(CompressRequest),
 }
 
+impl Request {
+    /// Whether it needs this dataset.
+    pub(crate) fn learns_from(&self, dataset: &DatasetName) -> bool {
+        match self {
+            Request::Train(train) => {
+                train.dataset == *dataset || train.validation_dataset.as_ref() == Some(dataset)
+            }
+            Request::Compress(_) => false,
+        }
+    }
+}
+
 /// What is trained, on what, and how.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use innkeeper_catalog::{
     Catalog, DatasetName, DatasetRecord, JobRecord, ModelKey, VersionName, VersionRecord,
 };
-use innkeeper_deploy::bundle::{Bundle, Lineage, Manifest};
+use innkeeper_deploy::bundle::{Bundle, Lineage};
 use innkeeper_deploy::{Compatibility, DeployRequest, Deployer, Source};
 use innkeeper_formats::dataset::{Dataset, Permutation};
 use innkeeper_formats::safetensors;
@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::Folder;
 use crate::data::{self, DatasetFacts, blocking};
 use crate::feeds::Feeds;
+use crate::import::Importer;
 use crate::jobs::Reporter;
 use crate::learn::{self, Clock, End, Learning, Rows, Told};
 use crate::request::{self, AliasBar, TrainRequest};
@@ -33,6 +34,7 @@ pub(crate) struct Host {
     pub(crate) deployer: Deployer,
     /// Where checkpoints lie, and files without a name.
     pub(crate) dir: PathBuf,
+    pub(crate) importer: Importer,
 }
 
 /// What came of a job that went well.
@@ -58,7 +60,6 @@ pub(crate) enum Ended {
 pub(crate) struct Parent {
     pub(crate) deployment: Arc<Deployment>,
     pub(crate) record: VersionRecord,
-    pub(crate) manifest: Manifest,
 }
 
 impl Host {
@@ -171,9 +172,7 @@ impl Host {
         let endpoint = endpoint.map_err(not_found)?;
         let deployment = Arc::clone(endpoint.kept(slot).map_err(not_found)?);
         let record = self.catalog.version(key, &deployment.version).await?;
-        let manifest = Manifest::parse(record.manifest.as_bytes())
-            .map_err(|error| TrainError::Host(error.to_string()))?;
-        Ok(Parent { deployment, record, manifest })
+        Ok(Parent { deployment, record })
     }
 
     /// The hyper-parameters of a version.
@@ -239,15 +238,14 @@ impl Host {
         made: Vec<Made>,
         lineage: Lineage,
     ) -> Result<Bytes, TrainError> {
-        let mut assets: Vec<(String, Bytes)> = Vec::new();
-        for asset in &parent.manifest.assets {
-            assets.push((asset.name.clone(), self.catalog.blob(&asset.digest).await?));
-        }
+        let Bundle { mut manifest, component, assets, .. } =
+            self.deployer.bundle(&parent.record).await?;
+        let names = manifest.assets.iter().map(|asset| asset.name.clone());
+        let whole = |(name, bytes): (String, Option<Bytes>)| bytes.map(|bytes| (name, bytes));
+        let mut assets: Vec<(String, Bytes)> = names.zip(assets).filter_map(whole).collect();
         for file in made {
             assets.push(written(file)?);
         }
-        let component = self.catalog.blob(&parent.manifest.component.digest).await?;
-        let mut manifest = parent.manifest;
         manifest.name = record.model.name.to_string();
         manifest.version = Some(record.version.to_string());
         manifest.lineage = Some(lineage);

@@ -88,10 +88,8 @@ pub fn pack(
     for (source, asset) in sources.iter().zip(&manifest.assets) {
         bytes += write_asset(out, &dir.join(&source.path), asset)?;
     }
-    let mut end = Vec::new();
-    ustar::finish(&mut end);
-    out.write_all(&end).and_then(|()| out.flush()).map_err(PackError::Write)?;
-    bytes += end.len() as u64;
+    out.write_all(&ustar::END).and_then(|()| out.flush()).map_err(PackError::Write)?;
+    bytes += ustar::END.len() as u64;
     Ok(Packed { manifest, digest: Digest::of(&text), bytes })
 }
 
@@ -140,10 +138,11 @@ fn describe(
 }
 
 fn write_entry(out: &mut impl Write, name: &str, data: &[u8]) -> Result<u64, PackError> {
-    let mut entry = Vec::with_capacity(data.len() + 1024);
-    ustar::append(&mut entry, name, data);
-    out.write_all(&entry).map_err(PackError::Write)?;
-    Ok(entry.len() as u64)
+    let header = ustar::header(name, data.len() as u64);
+    let padding = ustar::padding(data.len() as u64);
+    let parts = [&header[..], data, &ustar::END[..padding]];
+    parts.iter().try_for_each(|part| out.write_all(part)).map_err(PackError::Write)?;
+    Ok(parts.iter().map(|part| part.len() as u64).sum())
 }
 
 fn write_asset(out: &mut impl Write, path: &Path, asset: &AssetRef) -> Result<u64, PackError> {
@@ -155,7 +154,7 @@ fn write_asset(out: &mut impl Write, path: &Path, asset: &AssetRef) -> Result<u6
         return Err(PackError::Changed { path: path.to_owned() });
     }
     let padding = ustar::padding(size);
-    out.write_all(&[0; 512][..padding]).map_err(PackError::Write)?;
+    out.write_all(&ustar::END[..padding]).map_err(PackError::Write)?;
     Ok(header.len() as u64 + size + padding as u64)
 }
 

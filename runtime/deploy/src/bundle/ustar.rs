@@ -154,13 +154,11 @@ pub(super) fn padding(size: u64) -> usize {
 }
 
 /// Appends a whole entry.
-pub(super) fn append(out: &mut Vec<u8>, name: &str, data: &[u8]) {
-    out.extend_from_slice(&header(name, data.len() as u64));
-    out.extend_from_slice(data);
-    out.resize(out.len() + padding(data.len() as u64), 0);
+pub(super) fn append(out: &mut Vec<Bytes>, name: &str, data: &Bytes) {
+    out.push(Bytes::copy_from_slice(&header(name, data.len() as u64)));
+    out.push(data.clone());
+    out.push(Bytes::from_static(&END[..padding(data.len() as u64)]));
 }
 
-/// Appends what ends a tar.
-pub(super) fn finish(out: &mut Vec<u8>) {
-    out.resize(out.len() + 2 * BLOCK, 0);
-}
+/// What ends a tar; padding is of the same zeros.
+pub(super) static END: [u8; 2 * BLOCK] = [0; 2 * BLOCK];

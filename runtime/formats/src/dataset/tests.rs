@@ -12,7 +12,7 @@ fn options(format: Format) -> Import {
 
 fn convert(import: &Import, bytes: &[u8]) -> Result<Dataset, DatasetError> {
     let mut out = tempfile::tempfile().unwrap();
-    let schema = super::import(Cursor::new(bytes), import, &mut out)?;
+    let schema = super::import(Cursor::new(bytes.to_vec()), import, &mut out)?;
     let mut converted = Vec::new();
     out.seek(SeekFrom::Start(0)).unwrap();
     out.read_to_end(&mut converted).unwrap();
@@ -74,6 +74,64 @@ fn csv_becomes_columns() {
     check(&csv, b"a\n1.5\nnan\n", Ok(&["a FP32 [] [1.5, NaN]"]));
     let bare = Import { header: false, delimiter: b';', ..csv };
     check(&bare, b"1;x", Ok(&["column1 INT64 [] [1]", "column2 BYTES [] [\"x\"]"]));
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn parquet_becomes_columns() {
+    let files: [&[u8]; 5] = [
+        include_bytes!("fixtures/table-none.parquet"),
+        include_bytes!("fixtures/table-snappy.parquet"),
+        include_bytes!("fixtures/table-gzip.parquet"),
+        include_bytes!("fixtures/table-zstd.parquet"),
+        include_bytes!("fixtures/table-lz4.parquet"),
+    ];
+    for file in files {
+        let got = told(&convert(&options(Format::Parquet), file).unwrap());
+        let wanted = [
+            "a INT64 [] [1, -2, 3]",
+            "b FP32 [] [0.5, NaN, 3.0]",
+            "small INT64 [] [1, 2, 255]",
+            "half FP32 [] [0.5, 1.0, 2.0]",
+            "ok BOOL [] [1, 0, 1]",
+            "name BYTES [] [\"x\", \"y, \\\"z\\\"\", \"ä\"]",
+            "day BYTES [] [\"2026-01-02\", \"1969-12-31\", \"2000-02-29\"]",
+            "time BYTES [] [\"2026-01-02 03:04:05\", \"2026-01-02 03:04:05\", \"2026-01-02 03:04:05\"]",
+            "price FP32 [] [1.25, -3.5, 0.0]",
+            "pixels FP32 [2] [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]",
+            "grid INT64 [2, 2] [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]",
+        ];
+        assert_eq!(got, wanted);
+    }
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn what_is_wrong_with_parquet_is_told_with_its_place() {
+    let parquet = options(Format::Parquet);
+    let files: [(&[u8], &str); 4] = [
+        (include_bytes!("fixtures/refused-null.parquet"), "x"),
+        (include_bytes!("fixtures/refused-struct.parquet"), "x"),
+        (include_bytes!("fixtures/refused-ragged.parquet"), "x"),
+        (include_bytes!("fixtures/refused-bytes.parquet"), "x"),
+    ];
+    for (file, wanted) in files {
+        check(&parquet, file, Err(wanted));
+    }
+    let said = |file: &[u8]| convert(&parquet, file).map(|_| ()).unwrap_err().to_string();
+    let brotli = said(include_bytes!("fixtures/refused-brotli.parquet"));
+    assert!(
+        brotli.contains("it is no Parquet file that can be read") && brotli.contains("brotli"),
+        "{brotli}"
+    );
+    let table = include_bytes!("fixtures/table-zstd.parquet");
+    for bytes in [&b""[..], b"PAR1", &table[..table.len() - 9], &table[..100], b"a,b\n1,2\n"] {
+        let text = said(bytes);
+        assert!(text.starts_with("it is no Parquet file that can be read: "), "{text}");
+    }
+    let short = Import { limits: ImportLimits { row_bytes_max: 8, ..parquet.limits }, ..parquet };
+    let text = convert(&short, table).map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("row_bytes_max"), "{text}");
 }
 
 #[test]

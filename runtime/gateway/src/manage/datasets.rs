@@ -114,6 +114,6 @@ pub(super) async fn delete(at: Exchange<'_>, dataset: &str) -> Result<Reply, Fai
     at.caller.require(Scope::Publish)?;
     no_query(at)?;
     let name: DatasetName = segment(dataset)?;
-    at.app.catalog.delete_dataset(&at.caller.tenant, &name).await?;
+    at.app.jobs.delete_dataset(&at.caller.tenant, &name).await?;
     Ok(empty(StatusCode::NO_CONTENT))
 }

@@ -42,6 +42,7 @@ pub(crate) async fn handle(
         Route::ShowOwn { model } => models::show(at, model).await,
         Route::DeleteOwn { model } => models::delete(at, model).await,
         Route::Publish { model, version } => publish::publish(at, model, version, body).await,
+        Route::Bundle { model, slot } => models::bundle(at, model, slot).await,
         Route::ShowVersion { model, version } => models::show_version(at, model, version).await,
         Route::DeleteVersion { model, version } => models::delete_version(at, model, version).await,
         Route::ShowAlias { model, alias } => models::show_alias(at, model, alias).await,

@@ -1,9 +1,10 @@
 //! Models, versions, aliases, sharing and logs, all in the caller's own namespace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use hyper::StatusCode;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use innkeeper_catalog::{
     AliasName, ModelKey, ModelRecord, Rollout, Scope, Sharing, TenantName, VersionName,
     VersionRecord,
@@ -18,7 +19,7 @@ use super::{json_body, no_query, segment};
 use crate::app::Exchange;
 use crate::error::Failure;
 use crate::query::Query;
-use crate::reply::{Reply, empty, json};
+use crate::reply::{Reply, empty, json, with_type};
 use crate::route::Target;
 
 /// Tenants that one model may be shared with by name.
@@ -203,6 +204,21 @@ pub(super) async fn show_version(
         manifest: RawValue::from_string(version.manifest.clone()).ok(),
         version: kept(at, &version),
     }))
+}
+
+/// `GET /api/v1/models/{m}/versions/{v or alias}/bundle`
+pub(super) async fn bundle(at: Exchange<'_>, model: &str, slot: &str) -> Result<Reply, Failure> {
+    at.caller.require(Scope::Publish)?;
+    let model = record(at, model).await?;
+    let slot: String = segment(slot)?;
+    let alias = model.aliases.iter().find(|(alias, _)| alias.as_str() == slot);
+    let version = match alias {
+        Some((_, version)) => version.clone(),
+        None => segment(&slot)?,
+    };
+    let version = at.app.catalog.version(&model.key, &version).await?;
+    let chunks = VecDeque::from(at.app.deployer.bundle(&version).await?.chunks());
+    Ok(with_type(StatusCode::OK, HeaderValue::from_static("application/x-tar"), chunks.into()))
 }
 
 fn facts(deployment: &Deployment) -> Facts<'_> {

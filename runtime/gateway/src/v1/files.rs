@@ -217,6 +217,6 @@ pub(crate) async fn delete(at: Exchange<'_>, id: &str) -> Result<Reply, Failure>
         deleted: bool,
     }
     at.caller.require(Scope::Publish)?;
-    at.app.catalog.delete_dataset(&at.caller.tenant, &name(id)?).await?;
+    at.app.jobs.delete_dataset(&at.caller.tenant, &name(id)?).await?;
     Ok(json(&Deleted { id, object: "file", deleted: true }))
 }

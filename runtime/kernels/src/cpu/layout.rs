@@ -9,6 +9,11 @@ use crate::cpu::memory::{elements, tensor, words};
 use crate::cpu::walk::{Walk, around, strides};
 use crate::{OpError, Run};
 
+/// Elements that one thread moves in one go.
+const PIECE: usize = 1 << 14;
+/// Rows of a matrix that are turned together, so that what is read lies in whole lines of the cache.
+const TURNED_ROWS: usize = 16;
+
 pub(super) fn transpose(
     shape: Shape,
     x: &Tensor,
@@ -16,21 +21,61 @@ pub(super) fn transpose(
     run: &Run<'_>,
 ) -> Result<Tensor, OpError> {
     let strides = strides(x.shape());
-    let dims = shape.dims().iter().zip(permutation).rev();
-    let walk = Walk::strided(dims.map(|(&size, &from)| (size, [strides[from]])));
+    let dims = shape.dims().iter().zip(permutation).map(|(&size, &from)| (size, strides[from]));
+    let dims: Vec<(usize, usize)> = dims.filter(|&(size, _)| size != 1).collect();
+    let (&(rows, stride), inner) = dims.split_first().unwrap_or((&(1, 1), &[]));
+    let walk = Walk::strided(inner.iter().rev().map(|&(size, stride)| (size, [stride])));
+    let row = inner.iter().map(|&(size, _)| size).product::<usize>();
     word!(x.dtype(), W => {
-        let mut out = run.room(shape.elements())?;
-        if shape.elements() > 0 {
-            let from = words::<W>(x);
-            let (len, [step]) = walk.inner();
-            if step == 1 {
-                walk.rows(|[at]| out.extend_from_slice(&from[at..at + len]));
-            } else {
-                walk.rows(|[at]| out.extend((0..len).map(|i| from[at + i * step])));
-            }
+        let mut out = run.scratch::<W>(shape.elements())?;
+        let from = words::<W>(x);
+        if !out.is_empty() {
+            let rows_at_once = (PIECE / row).clamp(1, rows);
+            run.pieces(&mut out, rows_at_once * row, |index, out| {
+                turn(&from, index * rows_at_once * stride, stride, &walk, row, out);
+                Ok(())
+            })?;
         }
         tensor(x.dtype(), shape, out)
     })
+}
+
+/// Rows of `row` elements, of which the first begins at `start` and each other a `stride` later; within, as `walk` goes.
+fn turn<W: Copy>(
+    from: &[W],
+    start: usize,
+    stride: usize,
+    walk: &Walk<1>,
+    row: usize,
+    out: &mut [W],
+) {
+    let (len, [step]) = walk.inner();
+    if len == row && step != 1 && stride == 1 {
+        for (block, out) in out.chunks_mut(TURNED_ROWS * row).enumerate() {
+            let rows = out.len() / row;
+            let first = start + block * TURNED_ROWS;
+            for i in 0..row {
+                let column = &from[first + i * step..][..rows];
+                for (out, &x) in out[i..].iter_mut().step_by(row).zip(column) {
+                    *out = x;
+                }
+            }
+        }
+        return;
+    }
+    for (index, out) in out.chunks_mut(row).enumerate() {
+        let first = start + index * stride;
+        let mut runs = out.chunks_mut(len);
+        walk.rows(|[at]| {
+            let Some(out) = runs.next() else { return };
+            if step == 1 {
+                out.copy_from_slice(&from[first + at..][..len]);
+            } else {
+                let column = from[first + at..].iter().step_by(step);
+                out.iter_mut().zip(column).for_each(|(out, &x)| *out = x);
+            }
+        });
+    }
 }
 
 pub(super) fn slice(

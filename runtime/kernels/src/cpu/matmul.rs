@@ -12,6 +12,7 @@ use crate::cpu::rows;
 use crate::cpu::walk::Walk;
 use crate::infer::matmul as shapes;
 use crate::infer::matmul::Product as Sizes;
+use crate::infer::result_shape;
 use crate::{Activation, OpError, Run};
 
 /// Up to this many rows the right side is read once and packing it would cost more than it gains.
@@ -44,6 +45,25 @@ pub(super) fn matmul(run: &Run<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, Op
         }
         other => Err(refused(other)),
     }
+}
+
+/// a^T b of FP32, `[k, m]` and `[k, n]`, without turning a first.
+pub(super) fn turned(run: &Run<'_>, a: &Tensor, b: &Tensor) -> Result<Tensor, OpError> {
+    let (&[k, m], &[depth, n]) = (a.shape().dims(), b.shape().dims()) else {
+        return Err(OpError::InvalidArgument("two matrices are wanted".into()));
+    };
+    if k != depth {
+        return Err(OpError::InvalidArgument(format!(
+            "{k} rows and {depth} rows are not the same"
+        )));
+    }
+    let shape = result_shape("matmul", &[m, n])?;
+    let (a, b) = (elements::<f32>(a)?, elements::<f32>(b)?);
+    let right = Right { k, n, elements: &b, transposed: false };
+    let product = Product { transposed: true, ..Product::plain(m, &a, right) };
+    let mut out = run.scratch::<f32>(shape.elements())?;
+    product.run(run, &mut out)?;
+    tensor(DType::Fp32, shape, out)
 }
 
 /// 16-bit floats as FP32.

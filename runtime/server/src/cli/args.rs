@@ -67,6 +67,8 @@ pub(super) enum Command {
     Test(Test),
     /// Publish a bundle as a version of a model
     Push(Push),
+    /// Fetch a version's bundle, as it was published
+    Pull(Pull),
     /// List models
     List(List),
     /// Show a model with its versions and aliases, or a version with its tensors
@@ -181,8 +183,8 @@ pub(super) struct Import {
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// The bundle
-    pub(super) bundle: PathBuf,
+    /// A bundle in a file, or MODEL[@VERSION] on the server
+    pub(super) source: String,
     /// What is written: the weights alone (safetensors), the model (onnx), or a model of Keras's with its training state (keras)
     #[arg(long)]
     pub(super) to: ExportFormat,
@@ -200,7 +202,8 @@ pub(super) enum ExportFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct Compress {
-    /// A bundle, as `innkeeper build` or `innkeeper import` writes it, or MODEL[@VERSION] on the server, where a job does it
+    /// A bundle, as `innkeeper build` or `innkeeper import` writes it, or MODEL[@VERSION] on the server. There a job does it,
+    /// but with --calibrate, --out or --report, for which the bundle is fetched
     pub(super) source: String,
     /// What weights are kept as: int8, int4, bf16 or fp16
     #[arg(long, value_name = "KIND")]
@@ -215,7 +218,7 @@ pub(super) struct Compress {
     #[arg(long, value_name = "RANK")]
     pub(super) low_rank: Option<usize>,
     /// Requests with labels or expected outputs: a .npz file of a model's inputs, and of its outputs or of `labels`, or a
-    /// sample NAME.json with NAME.expected.json. Both bundles run on them, in the sandbox; may be repeated. Bundles only
+    /// sample NAME.json with NAME.expected.json. Both versions run on them here, in the sandbox; may be repeated
     #[arg(long, value_name = "FILE")]
     pub(super) calibrate: Vec<PathBuf>,
     /// How much worse the metric on the calibration data may get, such as 0.5%; else nothing is written
@@ -224,7 +227,7 @@ pub(super) struct Compress {
     /// The name of the new version [default: a bundle's, with what was done after it; a model's next number]
     #[arg(long = "as", value_name = "VERSION")]
     pub(super) version: Option<String>,
-    /// Where the new bundle goes [default: MODEL-VERSION.bundle]
+    /// Where the new bundle goes [default: MODEL-VERSION.bundle; of a model on the server, only there]
     #[arg(long, short, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
     /// Where the report goes as JSON
@@ -296,7 +299,7 @@ pub(super) struct DatasetPush {
 
 #[derive(Debug, Args)]
 pub(super) struct Train {
-    /// The model, or MODEL@VERSION
+    /// The model, MODEL@VERSION, or a bundle in a file, which is published first
     pub(super) model: String,
     /// What it learns from: a dataset's name, or a file, which is sent first
     #[arg(long, value_name = "NAME|FILE")]
@@ -375,6 +378,15 @@ pub(super) enum Jobs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Pull {
+    /// MODEL[@VERSION]; without a version what the alias stable stands for, or else the newest
+    pub(super) model: String,
+    /// Where the bundle goes [default: MODEL-VERSION.bundle]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Args)]
 pub(super) struct Push {
     /// The bundle, as `innkeeper build` writes it
     pub(super) bundle: PathBuf,

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::args::{Compress, Host, Push};
 use super::client::Client;
+use super::pull::{self, Origin};
 use super::{build, jobs, output, push};
 use crate::failure::{Code, Failure};
 use measure::{Measured, Share};
@@ -30,19 +31,23 @@ struct Written<'a> {
 pub(super) fn run(host: &Host, args: &Compress) -> Result<()> {
     let plan = Plan::new(args.to, args.group, args.prune, args.low_rank)
         .map_err(|error| Failure::usage(error.to_string()))?;
-    match Path::new(&args.source).is_file() {
+    let is_file = Path::new(&args.source).is_file();
+    let wants_files = !args.calibrate.is_empty() || args.out.is_some() || args.report.is_some();
+    match is_file || wants_files {
         true => local(host, args, &plan),
         false => served(host, args, &plan),
     }
 }
 
-/// A bundle in a file.
+/// A bundle in a file, or one that is fetched since the data to calibrate by are here.
 fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
-    if args.alias.is_some() && !args.push {
+    let max_drop = args.max_drop.as_deref().map(Share::parse).transpose()?;
+    let Origin { bundle, served } = pull::origin(host, &args.source)?;
+    // What came from the server goes back there, unless it was to be a file.
+    let publish = args.push || (served.is_some() && args.out.is_none());
+    if args.alias.is_some() && !publish {
         return Err(Failure::usage("--alias goes with --push, which publishes the bundle").into());
     }
-    let max_drop = args.max_drop.as_deref().map(Share::parse).transpose()?;
-    let bundle = push::read(Path::new(&args.source))?;
     let version = version(args, &bundle);
     // Rounding to nearest needs to have seen nothing.
     let calibration = match plan.to {
@@ -70,31 +75,23 @@ fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
     if let (Some(measured), Some(max_drop)) = (&measured, max_drop) {
         measured.require(max_drop)?;
     }
-    let out = match &args.out {
-        Some(path) => path.clone(),
-        None => format!("{}-{version}.bundle", small.manifest.name).into(),
-    };
-    write(&small, &out)?;
-    let bytes = fs::metadata(&out).map_or(0, |file| file.len());
-    output::line(&format!("{} ({}, {})", out.display(), output::size(bytes), small.digest()));
-    if !args.push {
+    if args.out.is_some() || served.is_none() {
+        let name = || format!("{}-{version}.bundle", small.manifest.name).into();
+        let out: PathBuf = args.out.clone().unwrap_or_else(name);
+        write(&small, &out)?;
+        let bytes = fs::metadata(&out).map_or(0, |file| file.len());
+        output::line(&format!("{} ({}, {})", out.display(), output::size(bytes), small.digest()));
+    }
+    if !publish {
         return Ok(());
     }
-    let (alias, force) = (args.alias.iter().cloned().collect(), false);
-    push::run(host, &Push { bundle: out, model: None, version: Some(version), alias, force })
+    let alias = args.alias.iter().cloned().collect();
+    let to = Push { model: served, version: Some(version), alias, ..Push::default() };
+    push::bundle(host, small, &to)
 }
 
 /// A version on a server, by a job there.
 fn served(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
-    let local = !args.calibrate.is_empty() || args.out.is_some() || args.report.is_some();
-    if local || args.push {
-        let text = format!(
-            "there is no file {}; --calibrate, --max-drop, --out, --report and --push go with a bundle in a file, \
-             not with a model on the server",
-            args.source
-        );
-        return Err(Failure::usage(text).into());
-    }
     let client = Client::new(host)?;
     let (model, version) = match args.source.split_once('@') {
         Some((model, version)) => (model, Some(version)),
@@ -180,7 +177,7 @@ fn table(report: &Value) -> String {
 }
 
 /// Writes the bundle beside its place and moves it there, so that a half one is never found.
-fn write(bundle: &Bundle, out: &Path) -> Result<()> {
+pub(super) fn write(bundle: &Bundle, out: &Path) -> Result<()> {
     let doing = || format!("cannot write {}", out.display());
     let folder = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

@@ -7,16 +7,16 @@ use innkeeper_deploy::bundle::Bundle;
 use innkeeper_formats::keras::{self, CONFIG_ASSET, OPTIMIZER_ASSET, WEIGHTS_ASSET};
 use innkeeper_formats::safetensors;
 
-use super::args::{Export, ExportFormat};
-use super::{output, push};
+use super::args::{Export, ExportFormat, Host};
+use super::output;
+use super::pull::{self, Origin};
 use crate::failure::{Code, Failure};
 use crate::guest::onnx;
 
-pub(super) fn run(args: &Export) -> Result<()> {
-    let bundle = push::read(&args.bundle)?;
-    let refused = |problem: String| {
-        Failure::new(Code::Failed, format!("{} has {problem}", args.bundle.display()))
-    };
+pub(super) fn run(host: &Host, args: &Export) -> Result<()> {
+    let Origin { bundle, .. } = pull::origin(host, &args.source)?;
+    let refused =
+        |problem: String| Failure::new(Code::Failed, format!("{} has {problem}", args.source));
     let bytes = match args.to {
         ExportFormat::Onnx => by_suffix(&bundle, onnx::SUFFIX).map_err(refused)?,
         ExportFormat::Safetensors => match by_name(&bundle, WEIGHTS_ASSET) {

@@ -8,16 +8,17 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
-use super::args::{DatasetPush, Host, Jobs, Train};
+use super::args::{DatasetPush, Host, Jobs, Push, Train};
 use super::client::{Client, segment};
-use super::{curve, datasets, output};
+use super::{curve, datasets, output, push};
 use crate::failure::{Code, Failure};
 
 pub(super) fn train(host: &Host, args: &Train) -> Result<()> {
     let client = Client::new(host)?;
-    let (model, version) = match args.model.split_once('@') {
+    let named = published(host, &args.model)?;
+    let (model, version) = match named.split_once('@') {
         Some((model, version)) => (model, Some(version)),
-        None => (args.model.as_str(), None),
+        None => (named.as_str(), None),
     };
     if args.hyperparameters {
         return hyperparameters(&client, model, version.unwrap_or("stable"));
@@ -51,6 +52,24 @@ pub(super) fn train(host: &Host, args: &Train) -> Result<()> {
         return Ok(());
     }
     watch(&client, &id)
+}
+
+/// A model of that name, or the one in a bundle, which is published first.
+fn published(host: &Host, model: &str) -> Result<String> {
+    let file = Path::new(model);
+    if !file.is_file() {
+        return Ok(model.to_owned());
+    }
+    let bundle = push::read(file)?;
+    let name = bundle.manifest.name.clone();
+    let Some(version) = bundle.manifest.version.clone() else {
+        let text =
+            format!("{model} names no version; publish it by `innkeeper push` and train that");
+        return Err(Failure::usage(text).into());
+    };
+    let named = format!("{name}@{version}");
+    push::bundle(host, bundle, &Push { version: Some(version), ..Push::default() })?;
+    Ok(named)
 }
 
 /// A dataset of that name; a file is sent first.

@@ -20,6 +20,7 @@ mod new;
 mod output;
 mod policy;
 mod predict;
+mod pull;
 mod push;
 mod rollout;
 mod server;
@@ -55,10 +56,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::New(args) => new::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Import(args) => import::run(&args),
-        Command::Export(args) => export::run(&args),
+        Command::Export(args) => export::run(&host, &args),
         Command::Compress(args) => compress::run(&host, &args),
         Command::Test(args) => return test::run(&args),
         Command::Push(args) => push::run(&host, &args),
+        Command::Pull(args) => pull::run(&host, &args),
         Command::List(args) => models::list(&host, &args),
         Command::Show(args) => models::show(&host, &args),
         Command::Delete(args) => models::delete(&host, &args),

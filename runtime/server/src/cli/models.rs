@@ -152,7 +152,7 @@ pub(super) fn share(host: &Host, args: &Share) -> Result<()> {
 }
 
 /// A model of the key's own tenant: only its owner may change it.
-fn own(name: &str) -> Result<ModelRef> {
+pub(super) fn own(name: &str) -> Result<ModelRef> {
     let model = ModelRef::parse(name);
     if let Some(owner) = &model.owner {
         let text = format!(

@@ -1,7 +1,5 @@
 //! `innkeeper push`: publishes a bundle. What the server has already is not sent again.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -22,8 +20,12 @@ const LIMITS: BundleLimits =
     BundleLimits { component_bytes_max: u64::MAX, asset_bytes_max: u64::MAX };
 
 pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
+    bundle(host, read(&args.bundle)?, args)
+}
+
+/// Publishes a bundle that was read.
+pub(super) fn bundle(host: &Host, mut bundle: Bundle, args: &Push) -> Result<()> {
     let client = Client::new(host)?;
-    let mut bundle = read(&args.bundle)?;
     let model = args.model.clone().unwrap_or_else(|| bundle.manifest.name.clone());
     let Some(version) = args.version.clone().or_else(|| bundle.manifest.version.clone()) else {
         let text =
@@ -45,11 +47,13 @@ pub(super) fn run(host: &Host, args: &Push) -> Result<()> {
 /// The bundle in a file.
 pub(super) fn read(path: &Path) -> Result<Bundle> {
     let doing = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(doing)?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).with_context(doing)?;
-    Bundle::read(&Bytes::from(bytes), &LIMITS)
+    let bytes = std::fs::read(path).with_context(doing)?;
+    of_bytes(bytes)
         .with_context(|| format!("{} is no bundle; `innkeeper build` makes one", path.display()))
+}
+
+pub(super) fn of_bytes(bytes: Vec<u8>) -> Result<Bundle> {
+    Ok(Bundle::read(&Bytes::from(bytes), &LIMITS)?)
 }
 
 /// Leaves out of the bundle what the server has, and what is large, once that has gone up by itself.

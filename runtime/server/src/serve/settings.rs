@@ -188,6 +188,10 @@ section! {
         artefact_bytes_max: u64 = DeployConfig::new("").artefact_bytes_max;
         /// Jobs of all tenants that run at once.
         jobs_running_max: u64 = 2;
+        /// Milliseconds that reading one file of rows may take, in a process of its own.
+        import_ms_max: u64 = 600_000;
+        /// Bytes of address space of that process.
+        import_memory_bytes_max: u64 = 2 << 30;
     }
 }
 

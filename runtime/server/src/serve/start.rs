@@ -14,7 +14,7 @@ use innkeeper_deploy::{DeployConfig, Deployer};
 use innkeeper_gateway::{Cors, Gateway, GatewayConfig, Listener, Speaks, Tls};
 use innkeeper_predict::{Breaker, LimitOverrides, Predictor, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, Compiler, ComponentLimits, Engine, EngineConfig};
-use innkeeper_train::{Jobs, JobsConfig};
+use innkeeper_train::{Importer, Jobs, JobsConfig};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -35,16 +35,19 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 pub struct StartOptions {
     /// The command that becomes the compiler's process.
     pub compiler: Vec<OsString>,
+    /// The command that becomes the process which reads data.
+    pub importer: Vec<OsString>,
 }
 
 impl StartOptions {
-    /// The compiler is this very program.
+    /// The compiler, and what reads data, is this very program.
     ///
     /// # Errors
     /// The system does not say where the program lies.
     pub fn of_this_program() -> Result<StartOptions> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
-        Ok(StartOptions { compiler: vec![program.into(), "compile-worker".into()] })
+        let worker = |name: &str| vec![program.clone().into(), name.into()];
+        Ok(StartOptions { compiler: worker("compile-worker"), importer: worker("import-worker") })
     }
 }
 
@@ -99,9 +102,10 @@ impl Server {
         let engine = Engine::new(&engine_config(&config))?;
         let predictor = Predictor::new(predictor_config(&config), engine.clone());
         predictor.count_by(catalog.meters().clone());
-        let deployer = open_deployer(&config, options, &data, &catalog, &predictor, engine)?;
+        let StartOptions { compiler, importer } = options;
+        let deployer = open_deployer(&config, compiler, &data, &catalog, &predictor, engine)?;
         restore(&deployer, &catalog, &predictor).await?;
-        let jobs = open_jobs(&config, &data, &catalog, &predictor, &deployer)?;
+        let jobs = open_jobs(&config, importer, &data, &catalog, &predictor, &deployer)?;
         jobs.restore().await?;
 
         let housekeeping = housekeeping::run(config.clone(), predictor.clone(), catalog.clone());
@@ -254,7 +258,7 @@ async fn first_tenant(
 
 fn open_deployer(
     config: &Config,
-    options: StartOptions,
+    compiler: Vec<OsString>,
     data: &DataFolder,
     catalog: &Catalog,
     predictor: &Predictor,
@@ -264,7 +268,7 @@ fn open_deployer(
         compile_ms_max: config.deploy.compile_ms_max,
         compile_memory_bytes_max: config.deploy.compile_memory_bytes_max,
     };
-    let compiler = Compiler::child(options.compiler, limits);
+    let compiler = Compiler::child(compiler, limits);
     let deploy = DeployConfig {
         dir: data.path().join("artefacts"),
         component: component_limits(config),
@@ -278,13 +282,21 @@ fn open_deployer(
 
 fn open_jobs(
     config: &Config,
+    command: Vec<OsString>,
     data: &DataFolder,
     catalog: &Catalog,
     predictor: &Predictor,
     deployer: &Deployer,
 ) -> Result<Jobs> {
-    let jobs =
-        JobsConfig { dir: data.path().join("jobs"), running_max: config.deploy.jobs_running_max };
+    let jobs = JobsConfig {
+        dir: data.path().join("jobs"),
+        running_max: config.deploy.jobs_running_max,
+        importer: Importer {
+            command,
+            import_ms_max: config.deploy.import_ms_max,
+            import_memory_bytes_max: config.deploy.import_memory_bytes_max,
+        },
+    };
     Jobs::open(jobs, catalog.clone(), predictor.clone(), deployer.clone())
         .context("cannot open the folder of jobs")
 }

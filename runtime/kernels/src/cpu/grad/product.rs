@@ -1,9 +1,10 @@
 //! Derivatives that are products and sums, put together from those operations.
 
-use innkeeper_tensor::{Shape, Tensor};
+use innkeeper_tensor::{DType, Shape, Tensor};
 
 use super::window;
 use crate::cpu::dispatch::float;
+use crate::cpu::matmul;
 use crate::cpu::memory::{elements, tensor};
 use crate::infer::grad::window::Slide;
 use crate::infer::result_shape;
@@ -28,8 +29,12 @@ pub(super) fn linear(
         let dx = cpu.run_one(&Op::MatMul, &[&flat_dy, weight], run)?;
         results.push(reshaped(&dx, x.shape().dims())?);
     }
-    let turned = cpu.run_one(&Op::Transpose { permutation: vec![1, 0] }, &[&flat_dy], run)?;
-    results.push(cpu.run_one(&Op::MatMul, &[&turned, &flat_x], run)?);
+    results.push(if dy.dtype() == DType::Fp32 && x.dtype() == DType::Fp32 {
+        matmul::turned(run, &flat_dy, &flat_x)?
+    } else {
+        let turn = Op::Transpose { permutation: vec![1, 0] };
+        cpu.run_one(&Op::MatMul, &[&cpu.run_one(&turn, &[&flat_dy], run)?, &flat_x], run)?
+    });
     if bias {
         results.push(cpu.run_one(&sum(vec![0], false), &[&flat_dy], run)?);
     }

@@ -176,17 +176,20 @@ impl<'a> Blocks<'a> {
         let (b, row_b) = self.right(panel, depth, scratch);
         let start = self.start(panel, width);
         let tiles = rows.len().div_ceil(self.kernel.rows_max);
+        // Filled only where it is wanted: it is as large as a tile's sums, and most panels are whole.
+        let mut edge = (width < columns).then_some([0f32; ROWS_MAX * COLUMNS_MAX]);
         for tile in 0..tiles {
             let part = share(rows.len(), tiles, tile);
-            let mut edge = [0f32; ROWS_MAX * COLUMNS_MAX];
             let first = self.place(rows.start + part.start, panel * columns);
-            let whole = width == columns;
-            let (c, row_c) = if whole { (first, n) } else { (edge.as_mut_ptr(), COLUMNS_MAX) };
-            if !whole && adding {
+            if let Some(edge) = edge.as_mut().filter(|_| adding) {
                 for (edge, row) in edge.chunks_exact_mut(COLUMNS_MAX).zip(part.clone()) {
                     edge[..width].copy_from_slice(self.row(rows.start + row, &of_panel));
                 }
             }
+            let (c, row_c) = match &mut edge {
+                None => (first, n),
+                Some(edge) => (edge.as_mut_ptr(), COLUMNS_MAX),
+            };
             let of_tile = Tile {
                 depth: depth.len(),
                 // Within the left side, or just behind an empty one.
@@ -202,7 +205,7 @@ impl<'a> Blocks<'a> {
             // `depth`, `right` gave as many rows of `columns`, `start` has `columns` numbers, and c is either the
             // result's rows, where there are `columns` from the panel's first on, or `edge`.
             unsafe { (self.kernel.tile)(part.len(), &of_tile) };
-            if !whole {
+            if let Some(edge) = &edge {
                 for (edge, row) in edge.chunks_exact(COLUMNS_MAX).zip(part) {
                     self.row(rows.start + row, &of_panel).copy_from_slice(&edge[..width]);
                 }
