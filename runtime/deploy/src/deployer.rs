@@ -298,7 +298,8 @@ impl Deployer {
         limits: &Limits,
     ) -> Result<Signature, DeployError> {
         let _turn = self.0.trying.take(key.owner.clone()).await;
-        warm_up(program, assets, limits.lowered(&bundle.manifest.limits)).await
+        let share = self.predictor().share(&key.owner);
+        warm_up(program, assets, limits.lowered(&bundle.manifest.limits), &share).await
     }
 
     /// Makes every part durable. A part that is stored already is not written again, or is mended.

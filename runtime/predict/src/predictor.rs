@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{Meters, ModelKey, TenantName, Used};
-use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
+use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink, Share};
 use innkeeper_tensor::{Named, Signature};
 use tokio::sync::{mpsc, oneshot};
 
@@ -250,8 +250,8 @@ impl Predictor {
     }
 
     async fn run(&self, batch: Batch) {
-        let inline = batch.is_quick();
-        self.0.engine.run(batch.run(), inline).await;
+        let (share, inline) = (batch.share(), batch.is_quick());
+        self.0.engine.run(batch.run(), &share, inline).await;
     }
 }
 
@@ -391,6 +391,11 @@ impl Predictor {
         Arc::clone(&self.tenant(tenant).asset_memory)
     }
 
+    /// A tenant's part of the guests' processors, for what else runs for it than predictions.
+    pub fn share(&self, tenant: &TenantName) -> Arc<Share> {
+        Arc::clone(&self.tenant(tenant).share)
+    }
+
     /// What a tenant uses.
     pub fn usage(&self, name: &TenantName) -> Usage {
         let deployments = self.0.registry.all();
@@ -498,7 +503,11 @@ impl Predictor {
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let meter = self.0.meters.get().and_then(|meters| meters.of(name));
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
+        let new = || {
+            let limits = self.0.config.limits.clone();
+            let share = self.0.engine.share(limits.compute_weight);
+            Arc::new(Tenant::new(limits, share, meter, Instant::now()))
+        };
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }

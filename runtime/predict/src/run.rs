@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{TenantName, Used};
-use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup};
+use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup, Share};
 use innkeeper_tensor::{Mismatch, Named};
 use tokio::sync::oneshot;
 
@@ -148,6 +148,11 @@ impl Batch {
         self.0.first().is_some_and(|job| job.deployment.is_quick())
     }
 
+    /// Whose turns it takes: those of whose instance it runs in.
+    pub(crate) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.host().tenant.share)
+    }
+
     /// Runs it to its end. Every job is answered by its own channel.
     pub(crate) async fn run(mut self) {
         if self.0.len() > 1 {
@@ -179,7 +184,8 @@ impl Batch {
             Err(error) if may_go_better_alone(&error) => {
                 for job in jobs {
                     let engine = job.predictor.engine().clone();
-                    engine.spawn(job.alone());
+                    let share = Arc::clone(&job.tenant.share);
+                    engine.spawn(job.alone(), &share);
                 }
             }
             Err(error) => {

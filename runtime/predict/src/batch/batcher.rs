@@ -84,7 +84,8 @@ impl Batcher {
             // What else is due must not wait for this one's end.
             self.go_on();
             let (engine, inline) = (self.engine.clone(), batch.is_quick());
-            engine.run(self.run(batch), inline).await;
+            let share = batch.share();
+            engine.run(self.run(batch), &share, inline).await;
         }
         joined
     }
@@ -103,7 +104,8 @@ impl Batcher {
     /// Runs whatever is to run now on the guests' threads.
     fn go_on(self: &Arc<Self>) {
         while let Some(batch) = self.next() {
-            self.engine.spawn(Arc::clone(self).run(batch));
+            let share = batch.share();
+            self.engine.spawn(Arc::clone(self).run(batch), &share);
         }
     }
 
