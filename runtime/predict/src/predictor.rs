@@ -15,6 +15,7 @@ use crate::batch::{self, Batcher, Clock};
 use crate::cache::Question;
 use crate::deployment::Breaker;
 use crate::run::{Answer, Batch, Job, bytes_of};
+use crate::shadow::{SHADOWS_MAX, SHADOWS_TOTAL_MAX, SHADOWS_WEIGHT, Shown};
 use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
@@ -71,6 +72,10 @@ struct Inner {
     clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
     meters: OnceLock<Meters>,
+    /// Counts requests, not bytes: those that candidates are shown now.
+    shadows: Arc<ByteBudget>,
+    /// The part of the guests' processors that those have together.
+    shadows_share: Arc<Share>,
     breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
 
@@ -86,7 +91,11 @@ impl Predictor {
     pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
         let Some(via) = request.via.take() else { return self.one(request).await };
         let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let shown = via.shown_to.as_ref().and_then(|candidate| Shown::new(&request, candidate));
         let answer = self.one(request).await;
+        if let (Some(shown), Ok(answer)) = (shown, &answer) {
+            self.show(shown, &via.traffic, answer);
+        }
         if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
             self.tell(&via.traffic, model, why);
         }
@@ -305,9 +314,12 @@ impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
         let (breach, breaches) = mpsc::channel(BREACHES_MAX);
+        let shadows_share = engine.share(SHADOWS_WEIGHT);
         Predictor(Arc::new(Inner {
             config,
             engine,
+            shadows: ByteBudget::new(SHADOWS_TOTAL_MAX),
+            shadows_share,
             registry: Registry::default(),
             tenants: RwLock::default(),
             logs: RwLock::default(),
@@ -473,6 +485,10 @@ impl Predictor {
         self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
     }
 
+    pub(crate) fn shadows_share(&self) -> Arc<Share> {
+        Arc::clone(&self.0.shadows_share)
+    }
+
     pub(crate) fn breaker(&self) -> &Breaker {
         &self.0.config.breaker
     }
@@ -506,7 +522,8 @@ impl Predictor {
         let new = || {
             let limits = self.0.config.limits.clone();
             let share = self.0.engine.share(limits.compute_weight);
-            Arc::new(Tenant::new(limits, share, meter, Instant::now()))
+            let shadows = self.0.shadows.part(SHADOWS_MAX);
+            Arc::new(Tenant::new(limits, share, shadows, meter, Instant::now()))
         };
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }

@@ -275,15 +275,29 @@ fn may_go_better_alone(error: &PredictError) -> bool {
 }
 
 /// Whose instance answers, and under which limits.
-struct Host {
+pub(crate) struct Host {
     predictor: Predictor,
     deployment: Arc<Deployment>,
     caller: TenantName,
     tenant: Arc<Tenant>,
-    limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Host {
+    pub(crate) fn new(
+        predictor: &Predictor,
+        deployment: &Arc<Deployment>,
+        tenant: (&TenantName, &Arc<Tenant>),
+    ) -> Host {
+        Host {
+            predictor: predictor.clone(),
+            deployment: Arc::clone(deployment),
+            caller: tenant.0.clone(),
+            tenant: Arc::clone(tenant.1),
+            limits: tenant.1.limits().lowered(&deployment.limits),
+        }
+    }
+
     /// A guest's outputs, held against the signature.
     async fn answer(
         &self,
@@ -294,9 +308,24 @@ impl Host {
         let outputs = Arc::clone(&call.outputs);
         let answer = self.guest(call, sequence, laps).await?;
         let answered = Instant::now();
+        let checked = self.checked(answer, &outputs);
+        laps.output = answered.elapsed();
+        checked
+    }
+
+    /// The same by a fresh instance that nobody uses before or after, if there is room for one as it is.
+    pub(crate) async fn once(&self, call: Call) -> Answer {
+        let loaded = self.deployment.loaded().await?;
+        self.deployment.touch(Instant::now());
+        let mut instance = loaded.program.instantiate(self.setup(&loaded, &call)).await?;
+        let outputs = Arc::clone(&call.outputs);
+        let answer = instance.predict(call).await?;
+        self.checked(answer, &outputs)
+    }
+
+    fn checked(&self, answer: Vec<Named>, outputs: &[String]) -> Answer {
         let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
         let kept: Result<(), Mismatch> = self.deployment.signature.check_outputs(&answer, wanted);
-        laps.output = answered.elapsed();
         kept.map(|()| answer).map_err(PredictError::BadAnswer)
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) warm_instances: Arc<ByteBudget>,
     /// Counts sequences, not bytes: those that are open, over all models.
     pub(crate) sequences: Arc<ByteBudget>,
+    /// Counts requests, not bytes: those that its candidates are shown now.
+    pub(crate) shadows: Arc<ByteBudget>,
     /// What it was answered and may be answered again.
     pub(crate) cache: Cache,
     /// Which messages of its models are kept.
@@ -83,11 +85,13 @@ impl Tenant {
     pub(crate) fn new(
         limits: Limits,
         share: Arc<Share>,
+        shadows: Arc<ByteBudget>,
         meter: Option<Meter>,
         now: Instant,
     ) -> Tenant {
         Tenant {
             share,
+            shadows,
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
             warm_instances: ByteBudget::new(limits.warm_instances_total_max),
