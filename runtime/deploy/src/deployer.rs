@@ -281,7 +281,15 @@ impl Deployer {
         bundle: &Bundle,
     ) -> Result<Arc<Assets>, DeployError> {
         let owner = self.owner(&key.owner);
-        self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await
+        loop {
+            let assets = self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await;
+            // The tenant's own versions that nobody uses now make room.
+            match assets {
+                Err(DeployError::AssetMemory { .. })
+                    if self.predictor().make_room(&key.owner) => {}
+                assets => return assets,
+            }
+        }
     }
 
     /// Whom the files of a version count against.

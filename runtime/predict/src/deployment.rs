@@ -237,11 +237,13 @@ impl Deployment {
         self.batching().is_some_and(|batching| batching.across_tenants)
     }
 
-    /// The code and assets, brought into memory if they are not there.
-    pub(crate) async fn loaded(&self) -> Result<Loaded, PredictError> {
-        if let Some(loaded) = self.state().loaded.clone() {
-            return Ok(loaded);
-        }
+    /// The code and assets, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<Loaded> {
+        self.state().loaded.clone()
+    }
+
+    /// The code and assets, brought into memory if they are not there and there is room.
+    pub(crate) async fn bring_up(&self) -> Result<Loaded, PredictError> {
         let _one_at_a_time = self.loading.lock().await;
         if let Some(loaded) = self.state().loaded.clone() {
             return Ok(loaded);
@@ -397,25 +399,38 @@ impl Deployment {
         true
     }
 
+    /// Whether letting go of it would give memory back: it has assets there, and no call holds them.
+    pub(crate) fn could_leave(&self) -> bool {
+        let state = self.state();
+        let warm: usize = state.callers.values().map(|caller| caller.warm.len()).sum();
+        let rests = |loaded: &Loaded| Arc::strong_count(&loaded.assets) <= warm + 1;
+        state.loaded.as_ref().is_some_and(|it| it.assets.byte_length() > 0 && rests(it))
+    }
+
+    /// When it was used last; none that was not used at all.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        self.state().used
+    }
+
+    /// Lets go of everything; false where there was nothing.
+    pub(crate) fn leave(&self) -> bool {
+        std::mem::take(&mut *self.state()).loaded.is_some()
+    }
+
     /// Lets go of the instances that wait, and keeps the code.
     pub(crate) fn let_go(&self) {
         self.state().callers.values_mut().for_each(|caller| caller.warm.clear());
     }
 
-    /// Brings the code and assets into memory, if they are not there.
-    ///
-    /// # Errors
-    /// [`PredictError::NoRoom`] and [`PredictError::Load`].
-    pub async fn load(&self) -> Result<(), PredictError> {
-        self.loaded().await.map(drop)
-    }
-
     /// One of its assets, brought into memory if it is not there.
     ///
     /// # Errors
-    /// As [`load`](Deployment::load).
+    /// [`PredictError::NoRoom`] and [`PredictError::Load`].
     pub async fn asset(&self, name: &str) -> Result<Option<Buffer>, PredictError> {
-        let loaded = self.loaded().await?;
+        let loaded = match self.in_memory() {
+            Some(loaded) => loaded,
+            None => self.bring_up().await?,
+        };
         Ok(loaded.assets.get(name).map(|asset| asset.bytes.clone()))
     }
 

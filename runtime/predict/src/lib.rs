@@ -12,6 +12,7 @@ mod deployment;
 mod error;
 mod limits;
 mod logs;
+mod memory;
 mod predictor;
 mod registry;
 mod run;

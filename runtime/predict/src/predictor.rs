@@ -24,12 +24,24 @@ use crate::{
 };
 
 /// How predictions are made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PredictorConfig {
     /// The limits of every tenant that has none of its own.
     pub limits: Limits,
     /// When a failing model is left alone.
     pub breaker: Breaker,
+    /// Bytes of all tenants' assets that stay in memory while nobody uses them, with what is derived from them.
+    pub asset_memory_total_bytes_max: u64,
+}
+
+impl Default for PredictorConfig {
+    fn default() -> PredictorConfig {
+        PredictorConfig {
+            limits: Limits::default(),
+            breaker: Breaker::default(),
+            asset_memory_total_bytes_max: 32 << 30,
+        }
+    }
 }
 
 /// One prediction, decoded.
@@ -459,7 +471,9 @@ impl Predictor {
         let endpoints = self.0.registry.all();
         let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
         let deployments = deployments.inspect(|deployment| deployment.expire_sequences(now));
-        deployments.filter(|deployment| deployment.cool(before)).count()
+        let cooled = deployments.filter(|deployment| deployment.cool(before)).count();
+        self.keep_within_memory();
+        cooled
     }
 
     pub(crate) fn let_go_of_warm_instances(&self) {
@@ -483,6 +497,16 @@ impl Predictor {
     /// How much is kept of a model's log. It is the owner's log, whoever calls.
     fn log_bytes_max(&self, deployment: &Deployment) -> u64 {
         self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
+    }
+
+    pub(crate) fn asset_memory_total_max(&self) -> u64 {
+        self.0.config.asset_memory_total_bytes_max
+    }
+
+    /// Bytes of all tenants' assets that are in memory.
+    pub(crate) fn asset_memory_used(&self) -> u64 {
+        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.values().map(|tenant| tenant.asset_memory.used()).sum()
     }
 
     pub(crate) fn shadows_share(&self) -> Arc<Share> {

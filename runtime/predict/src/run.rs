@@ -315,7 +315,7 @@ impl Host {
 
     /// The same by a fresh instance that nobody uses before or after, if there is room for one as it is.
     pub(crate) async fn once(&self, call: Call) -> Answer {
-        let loaded = self.deployment.loaded().await?;
+        let loaded = self.predictor.loaded(&self.deployment).await?;
         self.deployment.touch(Instant::now());
         let mut instance = loaded.program.instantiate(self.setup(&loaded, &call)).await?;
         let outputs = Arc::clone(&call.outputs);
@@ -376,7 +376,7 @@ impl Host {
     }
 
     async fn fresh_instance(&self, call: &Call) -> Result<Instance, PredictError> {
-        let loaded = self.deployment.loaded().await?;
+        let loaded = self.predictor.loaded(&self.deployment).await?;
         match loaded.program.instantiate(self.setup(&loaded, call)).await {
             Err(GuestError::Busy) => {}
             instance => return Ok(instance?),

@@ -121,7 +121,7 @@ impl Predictor {
         let answer = answer.outputs.clone();
         tokio::spawn(async move {
             // Not in turns that come seldom: others may wait for the same code.
-            if let Err(error) = shown.candidate.load().await {
+            if let Err(error) = predictor.load(&shown.candidate).await {
                 return traffic.shadows().note(Err(&error));
             }
             let (engine, share) = (predictor.engine().clone(), predictor.shadows_share());
