@@ -10,6 +10,7 @@ mod batch;
 mod cache;
 mod deployment;
 mod error;
+mod instances;
 mod limits;
 mod logs;
 mod memory;
@@ -31,6 +32,7 @@ pub use deployment::{Breaker, Deployment, DeploymentParts, Isolation, LoadError,
 pub use error::{Fault, PredictError};
 /// How a guest can fail, for whoever maps errors and must not know the sandbox.
 pub use innkeeper_sandbox::GuestError;
+pub use instances::Instances;
 pub use limits::{LimitOverrides, Limits};
 pub use logs::{LogLevels, LogLine, Logs};
 pub use predictor::{Prediction, Predictor, PredictorConfig, Request};

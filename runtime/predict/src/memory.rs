@@ -54,7 +54,10 @@ impl Predictor {
 
     fn let_go_of_oldest(&self, of: impl Fn(&Deployment) -> bool) -> bool {
         let endpoints = self.all_endpoints();
-        let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
+        let deployments = endpoints.iter().flat_map(|endpoint| {
+            let versions = endpoint.versions.iter();
+            versions.filter(|deployment| !endpoint.keeps_ready(deployment))
+        });
         let rests = |deployment: &&Arc<Deployment>| of(deployment) && deployment.could_leave();
         let oldest = deployments.filter(rests).min_by_key(|deployment| deployment.last_used());
         // Whoever has begun to use it meanwhile keeps what it has.

@@ -468,10 +468,15 @@ impl Predictor {
     /// over. Gives back how many versions.
     pub fn cool(&self, idle: Duration, now: Instant) -> usize {
         let Some(before) = now.checked_sub(idle) else { return 0 };
-        let endpoints = self.0.registry.all();
-        let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
-        let deployments = deployments.inspect(|deployment| deployment.expire_sequences(now));
-        let cooled = deployments.filter(|deployment| deployment.cool(before)).count();
+        let mut cooled = 0;
+        for endpoint in self.0.registry.all() {
+            for deployment in &endpoint.versions {
+                deployment.expire_sequences(now);
+                deployment.shrink(now);
+                let leaves = !endpoint.keeps_ready(deployment) && deployment.cool(before);
+                cooled += usize::from(leaves);
+            }
+        }
         self.keep_within_memory();
         cooled
     }

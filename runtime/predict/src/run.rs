@@ -387,16 +387,31 @@ impl Host {
     }
 
     fn setup(&self, loaded: &Loaded, call: &Call) -> Setup {
+        self.setup_by(loaded, call.deadline, &call.cancel)
+    }
+
+    fn setup_by(&self, loaded: &Loaded, deadline: Instant, cancel: &Cancel) -> Setup {
         let load_ms_max = self.limits.load_ms_max.min(self.limits.deadline_ms_max);
         Setup {
             assets: Arc::clone(&loaded.assets),
             limits: self.limits.instance(),
             tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
             log: self.predictor.log_sink(&self.deployment),
-            deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
+            deadline: deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
             load_ms_max,
-            cancel: call.cancel.clone(),
+            cancel: cancel.clone(),
         }
+    }
+
+    /// Keeps one more instance for the next request, if there is room for it as it is.
+    pub(crate) async fn ready(&self) -> Result<(), PredictError> {
+        let loaded = self.predictor.loaded(&self.deployment).await?;
+        let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms_max);
+        let setup = self.setup_by(&loaded, deadline, &Cancel::default());
+        let instance = loaded.program.instantiate(setup).await?;
+        let kept = &self.tenant.warm_instances;
+        self.deployment.keep_warm(&self.caller, instance, &self.limits, kept);
+        Ok(())
     }
 }
 

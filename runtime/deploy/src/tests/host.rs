@@ -154,6 +154,7 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         batching: None,
         cache: None,
         sequences: None,
+        instances: None,
         lineage: None,
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();
