@@ -11,7 +11,7 @@ mod state;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -27,6 +27,8 @@ const WEIGHT_MAX: u64 = 1 << 20;
 /// The slots of one engine.
 pub(crate) struct Fair {
     state: Mutex<State>,
+    /// Threads that rest in the middle of an operation.
+    resting: AtomicUsize,
     /// Calls that wait for a slot, for whoever looks without the lock.
     waiting: AtomicU64,
     /// The weights together of the shares that want to run.
@@ -52,7 +54,8 @@ impl Fair {
     fn by(slots: usize, clock: Box<dyn Fn() -> u64 + Send + Sync>) -> Arc<Fair> {
         let (waiting, active_weight) = (AtomicU64::new(0), AtomicU64::new(0));
         let state = Mutex::new(State::new(slots.max(1)));
-        Arc::new(Fair { state, waiting, active_weight, clock })
+        let resting = AtomicUsize::new(0);
+        Arc::new(Fair { state, resting, waiting, active_weight, clock })
     }
 
     pub(crate) fn share(self: &Arc<Self>, weight: u64) -> Arc<Share> {

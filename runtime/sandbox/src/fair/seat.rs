@@ -14,6 +14,10 @@ const AWAY: u8 = 0;
 const IN_LINE: u8 = 1;
 const RUNNING: u8 = 2;
 
+/// Operations that rest at the same time, each on a thread of its own. Further ones go on to their end: tokio has 512 such
+/// threads, and with all of them at rest nobody would be left to run.
+const RESTING_MAX: usize = 128;
+
 /// A call's place. Only the thread that polls the call changes it.
 pub(super) struct Seat {
     share: Arc<Share>,
@@ -153,16 +157,19 @@ impl Seat {
 
     /// In the middle of an operation: waits on this thread until it may go on.
     pub(super) fn give_way(&self) {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        self.rotate(&waker);
-        if self.place() == RUNNING {
-            return;
-        }
-        runner::blocking(|| {
-            while !self.take(&waker) {
-                thread::park();
+        let resting = &self.share.fair.resting;
+        if resting.fetch_add(1, Ordering::Relaxed) < RESTING_MAX {
+            let waker = Waker::from(Arc::new(Unpark(thread::current())));
+            self.rotate(&waker);
+            if self.place() != RUNNING {
+                runner::blocking(|| {
+                    while !self.take(&waker) {
+                        thread::park();
+                    }
+                });
             }
-        });
+        }
+        resting.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[cfg(test)]
