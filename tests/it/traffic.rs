@@ -199,7 +199,10 @@ fn a_candidate_is_shown_requests_and_answers_none_of_them() {
     };
     for (candidate, alike) in [("2", "different"), ("3", "same")] {
         let begun = wish(candidate, 100.0);
-        assert_eq!((&begun["shadow_percent"], &begun["canary_percent"]), (&json!(100.0), &json!(0.0)));
+        assert_eq!(
+            (&begun["shadow_percent"], &begun["canary_percent"]),
+            (&json!(100.0), &json!(0.0))
+        );
         for shown in 1..=20 {
             assert_eq!(call(&tenant, &[]), "1");
             let report = shown_all(&tenant, shown);
@@ -210,7 +213,10 @@ fn a_candidate_is_shown_requests_and_answers_none_of_them() {
         assert_eq!(report["largest_difference"].as_f64().unwrap() > 0.0, alike == "different");
         // What it is shown is not what it answers.
         let sides = tenant.get(&path("/rollout")).json()["sides"].clone();
-        assert_eq!((&sides["candidate"]["requests"], &sides["current"]["requests"]), (&json!(0), &json!(20)));
+        assert_eq!(
+            (&sides["candidate"]["requests"], &sides["current"]["requests"]),
+            (&json!(0), &json!(20))
+        );
         tenant.post(&path("/rollback"), &json!({})).expect_status(200);
     }
     // A share of them, by chance; what was counted goes on.
@@ -220,7 +226,9 @@ fn a_candidate_is_shown_requests_and_answers_none_of_them() {
     wish("2", 25.0);
     assert_eq!(share(&tenant, 200), 0);
     let mut before = Value::Null;
-    eventually("it is shown no more", || std::mem::replace(&mut before, shown(&tenant)) == shown(&tenant));
+    eventually("it is shown no more", || {
+        std::mem::replace(&mut before, shown(&tenant)) == shown(&tenant)
+    });
     let count = |field: &str| before[field].as_u64().unwrap();
     let all = count("requests") + count("dropped");
     assert!((20..90).contains(&all), "{all} of 200 at 25 %");

@@ -285,8 +285,7 @@ impl Deployer {
             let assets = self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await;
             // The tenant's own versions that nobody uses now make room.
             match assets {
-                Err(DeployError::AssetMemory { .. })
-                    if self.predictor().make_room(&key.owner) => {}
+                Err(DeployError::AssetMemory { .. }) if self.predictor().make_room(&key.owner) => {}
                 assets => return assets,
             }
         }

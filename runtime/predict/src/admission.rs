@@ -322,7 +322,10 @@ mod tests {
         // The first waits from 0 on, and every 10 ms one gets its turn.
         assert!(look(&mut pace, 0, 0, 0).is_ok());
         for turn in 1..=4 {
-            assert!(look(&mut pace, 500, 10 * turn - 1, 0).is_ok(), "nothing is known after {turn}");
+            assert!(
+                look(&mut pace, 500, 10 * turn - 1, 0).is_ok(),
+                "nothing is known after {turn}"
+            );
             pace.moved(began + ms(10 * turn));
         }
         assert!(look(&mut pace, 4, 41, 0).is_ok(), "50 of 55 ms");

@@ -76,10 +76,8 @@ impl Shadows {
 
 /// Whether there was too much to do. A deadline counts as that: what is shown waits for whoever is answered.
 fn is_nobodys(error: &PredictError) -> bool {
-    let late = matches!(
-        error,
-        PredictError::Guest(GuestError::Deadline { .. } | GuestError::Cancelled)
-    );
+    let late =
+        matches!(error, PredictError::Guest(GuestError::Deadline { .. } | GuestError::Cancelled));
     late || error.fault() == Fault::Load
 }
 
@@ -193,10 +191,8 @@ fn compare(wanted: &[Named], got: &[Named], tolerance: f64) -> Compared {
 }
 
 fn tensors(wanted: &Tensor, got: &Tensor, tolerance: f64) -> Compared {
-    let exactly = || Compared {
-        is_same: wanted.as_bytes() == got.as_bytes(),
-        largest_difference: 0.0,
-    };
+    let exactly =
+        || Compared { is_same: wanted.as_bytes() == got.as_bytes(), largest_difference: 0.0 };
     if wanted.dtype() != got.dtype() || wanted.shape() != got.shape() {
         return Compared { is_same: false, largest_difference: 0.0 };
     }

@@ -1,9 +1,7 @@
 //! The manifest: what a bundle holds and how the model wants to be run.
 
 use innkeeper_catalog::Digest;
-use innkeeper_predict::{
-    Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing,
-};
+use innkeeper_predict::{Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
@@ -207,7 +205,8 @@ pub(super) fn check_instances(
 ) -> Result<(), BundleError> {
     let Some(instances) = instances else { return Ok(()) };
     if keeps_sequences {
-        let problem = "each sequence has an instance of its own; leave out either instances or sequences";
+        let problem =
+            "each sequence has an instance of its own; leave out either instances or sequences";
         return Err(BundleError::Manifest(problem.into()));
     }
     instances.check(isolation).map_err(BundleError::Manifest)

@@ -1,8 +1,6 @@
 //! `innkeeper.toml`: a plugin's own description, which a bundle is made from.
 
-use innkeeper_predict::{
-    Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing,
-};
+use innkeeper_predict::{Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing};
 use serde::Deserialize;
 
 use super::error::short;

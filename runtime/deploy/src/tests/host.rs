@@ -48,11 +48,8 @@ impl Host {
         let config = DeployConfig { publishes_max: 4, ..DeployConfig::new(dir.join("artefacts")) };
         let catalog = Catalog::open(dir).await.unwrap();
         let limits = Limits { load_ms_max: 200, deadline_ms_max: 200, ..Limits::default() };
-        let config_of_predictor = PredictorConfig {
-            limits,
-            asset_memory_total_bytes_max,
-            ..PredictorConfig::default()
-        };
+        let config_of_predictor =
+            PredictorConfig { limits, asset_memory_total_bytes_max, ..PredictorConfig::default() };
         let predictor = Predictor::new(config_of_predictor, engine());
         let (c, p) = (catalog.clone(), predictor.clone());
         let deployer = Deployer::open(config, c, p, engine(), compiler).unwrap();

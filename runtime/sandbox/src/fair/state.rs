@@ -95,7 +95,8 @@ impl State {
             }
             party.at
         });
-        let is_next = at.is_some_and(|at| self.ready.first().is_none_or(|first| (at, id) <= *first));
+        let is_next =
+            at.is_some_and(|at| self.ready.first().is_none_or(|first| (at, id) <= *first));
         let runs = self.free > 0 || (quick && is_next && self.free > -self.slots);
         if runs {
             self.start(id);

@@ -38,8 +38,10 @@ impl Bench {
     fn run(&self, slices: u64, parties: &mut [Vec<Client>]) {
         for _ in 0..slices {
             let all = || parties.iter().flatten();
-            let running: Vec<_> =
-                all().filter(|client| client.seat.take(&nobody())).map(|c| c.seat.clone()).collect();
+            let running: Vec<_> = all()
+                .filter(|client| client.seat.take(&nobody()))
+                .map(|c| c.seat.clone())
+                .collect();
             self.now.fetch_add(SLICE, Ordering::Relaxed);
             for client in parties.iter_mut().flatten() {
                 if running.iter().any(|seat| Arc::ptr_eq(seat, &client.seat)) {
