@@ -210,7 +210,7 @@ async fn with_weights(host: &Host, count: u8) -> u64 {
     for version in 1..=count {
         let mut weights = WEIGHTS.to_vec();
         *weights.last_mut().unwrap() = version;
-        let bundle = bundle(echo().component(), &[("w.safetensors", &weights)]);
+        let bundle = bundle(echo().component(), &[("w.safetensors", weights.as_slice())]);
         host.publish(&version.to_string(), &[], &bundle).await.unwrap();
     }
     WEIGHTS.len() as u64

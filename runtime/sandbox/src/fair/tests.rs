@@ -183,7 +183,7 @@ fn operations_use_the_threads_of_their_share() {
 
 /// A guest that never ends by itself: it counts its slices, and yields after each as at a tick of the epoch.
 async fn spin(slices: Arc<AtomicU64>, until: impl Fn(u64) -> bool) {
-    std::future::poll_fn(|context| {
+    std::future::poll_fn(move |context| {
         if until(slices.fetch_add(1, Ordering::Relaxed)) {
             return Poll::Ready(());
         }
