@@ -38,6 +38,12 @@ pub fn hostile(isolation: &str, limits: &str) -> Vec<u8> {
     pack(&guest("tests/guests/hostile").component, &toml, &[])
 }
 
+/// The hostile guest as a bundle, with this in its `innkeeper.toml`.
+pub fn hostile_with(sections: &str) -> Vec<u8> {
+    let toml = format!("name = \"hostile\"\n{sections}\n");
+    pack(&guest("tests/guests/hostile").component, &toml, &[])
+}
+
 /// A tenant of a test's server.
 pub struct Tenant {
     pub name: String,

@@ -28,6 +28,7 @@ mod connections;
 mod durability;
 mod hostile;
 mod http2;
+mod instances;
 mod jobs;
 mod limits;
 mod networks;

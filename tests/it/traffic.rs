@@ -172,6 +172,105 @@ fn a_candidate_answers_its_share_is_promoted_and_rolled_back() {
     assert_eq!(again.json()["version"], "2");
 }
 
+/// What came of the requests that the candidate was shown.
+fn shown(client: &Client) -> Value {
+    client.get(&path("/rollout")).expect_status(200).json()["shadow"].clone()
+}
+
+/// As [`shown`], once `count` requests have been shown or dropped.
+fn shown_all(client: &Client, count: u64) -> Value {
+    let mut report = Value::Null;
+    eventually("all are shown", || {
+        report = shown(client);
+        report["requests"].as_u64().unwrap() + report["dropped"].as_u64().unwrap() == count
+    });
+    report
+}
+
+#[test]
+fn a_candidate_is_shown_requests_and_answers_none_of_them() {
+    let server = Server::start();
+    let tenant = two(&server);
+    let like_1 = parts::always(&guest("plugins/digits").bundle, 1);
+    tenant.publish("m", "3", &parts::described(&like_1, "as the first")).expect_status(201);
+    let wish = |candidate: &str, percent: f64| {
+        let wish = json!({ "candidate": candidate, "shadow_percent": percent });
+        tenant.put(&path("/rollout"), &wish).expect_status(200).json()
+    };
+    for (candidate, alike) in [("2", "different"), ("3", "same")] {
+        let begun = wish(candidate, 100.0);
+        assert_eq!(
+            (&begun["shadow_percent"], &begun["canary_percent"]),
+            (&json!(100.0), &json!(0.0))
+        );
+        for shown in 1..=20 {
+            assert_eq!(call(&tenant, &[]), "1");
+            let report = shown_all(&tenant, shown);
+            assert_eq!(report["dropped"], 0, "one after another is not too much: {report}");
+        }
+        let report = shown(&tenant);
+        assert_eq!((&report["requests"], &report[alike]), (&json!(20), &json!(20)), "{report}");
+        assert_eq!(report["largest_difference"].as_f64().unwrap() > 0.0, alike == "different");
+        // What it is shown is not what it answers.
+        let sides = tenant.get(&path("/rollout")).json()["sides"].clone();
+        assert_eq!(
+            (&sides["candidate"]["requests"], &sides["current"]["requests"]),
+            (&json!(0), &json!(20))
+        );
+        tenant.post(&path("/rollback"), &json!({})).expect_status(200);
+    }
+    // A share of them, by chance; what was counted goes on.
+    wish("2", 100.0);
+    assert_eq!(call(&tenant, &[]), "1");
+    shown_all(&tenant, 1);
+    wish("2", 25.0);
+    assert_eq!(share(&tenant, 200), 0);
+    let mut before = Value::Null;
+    eventually("it is shown no more", || {
+        std::mem::replace(&mut before, shown(&tenant)) == shown(&tenant)
+    });
+    let count = |field: &str| before[field].as_u64().unwrap();
+    let all = count("requests") + count("dropped");
+    assert!((20..90).contains(&all), "{all} of 200 at 25 %");
+    assert_eq!(count("requests"), count("different"));
+}
+
+#[test]
+fn what_a_candidate_is_shown_costs_no_caller_anything() {
+    let server = Server::start();
+    let tenant = crate::hostile::Tenant::new(&server, "acme");
+    let publish = |version, limits| {
+        tenant.client.publish("m", version, &hostile("tenant", limits)).expect_status(201);
+    };
+    publish("1", "");
+    publish("2", "output_bytes_max = 1048576");
+    set(&tenant.client, "1").expect_status(200);
+    let wish = json!({ "candidate": "2", "shadow_percent": 100,
+        "bounds": { "requests_min": 1, "errors_percent_max": 0.0 } });
+    tenant.client.put(&path("/rollout"), &wish).expect_status(200);
+    // It fails where the current version answers: that is counted, and ends nothing.
+    for failed in 1..=3u64 {
+        let answer = tenant.tell("m", "large-output", Some(2.0)).expect_status(200);
+        assert_eq!(answer.header("x-innkeeper-version"), Some("1"));
+        assert_eq!(shown_all(&tenant.client, failed)["errors"], failed);
+    }
+    // Who fails himself is not held against anything.
+    tenant.tell("m", "internal", None).expect_status(500);
+    // Each is shown to a fresh instance: the current version counts its calls, the candidate begins anew.
+    for calls in [1.0, 2.0, 3.0] {
+        assert_eq!(tenant.number("m", "state", None), calls);
+    }
+    let report = shown_all(&tenant.client, 6);
+    assert_eq!((&report["same"], &report["different"]), (&json!(1), &json!(2)), "{report}");
+    assert_eq!(report["largest_difference"], 2.0);
+    // With half of the tenant's memory in use, callers have the rest.
+    tenant.limit(&json!({ "tensor_bytes_max": 3 << 20 }));
+    assert_eq!(tenant.number("m", "keep-bytes", None), 1.0);
+    assert_eq!(shown_all(&tenant.client, 7)["dropped"], 0);
+    assert_eq!(tenant.number("m", "keep-bytes", None), 2.0);
+    assert_eq!(shown_all(&tenant.client, 8)["dropped"], 1);
+}
+
 #[test]
 fn a_rollout_outlives_the_process_and_its_end_too() {
     let server = Server::start();
@@ -277,6 +376,8 @@ fn what_cannot_be_tried_is_refused() {
         ("no such version", with("candidate", json!("9")), 404, "version 9"),
         ("itself", with("candidate", json!("1")), 409, "already"),
         ("too much", with("canary_percent", json!(101)), 400, "canary_percent is 101"),
+        ("too much to be shown", with("shadow_percent", json!(101)), 400, "shadow_percent is 101"),
+        ("no difference", with("bounds", json!({ "difference_max": 2 })), 400, "difference_max"),
         ("too fine", with("canary_percent", json!(0.001)), 400, "two decimals"),
         ("no header", with("sticky", json!("a b")), 400, "sticky"),
         ("no window", with("bounds", json!({ "window_ms": 0 })), 400, "window_ms"),

@@ -297,7 +297,14 @@ impl Deployer {
         bundle: &Bundle,
     ) -> Result<Arc<Assets>, DeployError> {
         let owner = self.owner(&key.owner);
-        self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await
+        loop {
+            let assets = self.stock().assets(&owner, &bundle.manifest.assets, &bundle.assets).await;
+            // The tenant's own versions that nobody uses now make room.
+            match assets {
+                Err(DeployError::AssetMemory { .. }) if self.predictor().make_room(&key.owner) => {}
+                assets => return assets,
+            }
+        }
     }
 
     /// Whom the files of a version count against.
@@ -314,7 +321,8 @@ impl Deployer {
         limits: &Limits,
     ) -> Result<Signature, DeployError> {
         let _turn = self.0.trying.take(key.owner.clone()).await;
-        warm_up(program, assets, limits.lowered(&bundle.manifest.limits)).await
+        let share = self.predictor().share(&key.owner);
+        warm_up(program, assets, limits.lowered(&bundle.manifest.limits), &share).await
     }
 
     /// Makes every part durable. A part that is stored already is not written again, or is mended.

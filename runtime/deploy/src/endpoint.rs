@@ -92,6 +92,7 @@ impl Deployer {
             batching: manifest.batching.clone(),
             caching: manifest.cache.clone(),
             sequencing: manifest.sequences.clone(),
+            instances: manifest.instances.clone(),
             description: manifest.description.clone(),
             created_ms: record.created_ms,
             loader: Arc::new(VersionLoader::new(Arc::clone(self.stock()), owner, &manifest)),

@@ -95,7 +95,7 @@ impl Deployer {
     pub async fn load(&self, key: &ModelKey) -> Result<(), PredictError> {
         let _turn = self.changing().take(key.clone()).await;
         let endpoint = self.own_endpoint(key)?;
-        endpoint.kept(None)?.load().await?;
+        self.predictor().load(endpoint.kept(None)?).await?;
         self.predictor().install(Endpoint { is_unloaded: false, ..Endpoint::clone(&endpoint) });
         Ok(())
     }

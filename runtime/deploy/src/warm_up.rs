@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use innkeeper_predict::Limits;
 use innkeeper_sandbox::{
-    Assets, ByteBudget, Call, Cancel, GuestError, Instance, Level, LogSink, Program, Setup,
+    Assets, ByteBudget, Call, Cancel, GuestError, Instance, Level, LogSink, Program, Setup, Share,
 };
 use innkeeper_tensor::{
     Buffer, DType, Named, Shape, Signature, SignatureError, Tensor, TensorSpec,
@@ -27,6 +27,7 @@ pub(crate) async fn warm_up(
     program: Arc<Program>,
     assets: Arc<Assets>,
     limits: Limits,
+    share: &Arc<Share>,
 ) -> Result<Signature, DeployError> {
     let cancel = Cancel::default();
     // The publisher may go away; then the guest stops, too.
@@ -34,7 +35,7 @@ pub(crate) async fn warm_up(
     let engine = program.engine().clone();
     let steps = Steps { program, assets, limits, cancel, log: Arc::default() };
     let panicked = || DeployError::Host("the warm-up panicked; the host's log says where".into());
-    engine.run(steps.run(), false).await.ok_or_else(panicked)?
+    engine.run(steps.run(), share, false).await.ok_or_else(panicked)?
 }
 
 struct Steps {

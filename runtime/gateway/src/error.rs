@@ -277,6 +277,9 @@ impl From<PredictError> for Failure {
             PredictError::QueueFull { .. } | PredictError::LineFull { .. } => {
                 say(S::TOO_MANY_REQUESTS, "queue_full").retry_after_ms(1_000)
             }
+            PredictError::Overloaded { retry_after_ms, .. } => {
+                say(S::TOO_MANY_REQUESTS, "overloaded").retry_after_ms(*retry_after_ms)
+            }
             PredictError::Sequences { .. } => say(S::TOO_MANY_REQUESTS, "limit_exceeded"),
             PredictError::QueueTimeout { .. } => {
                 say(S::SERVICE_UNAVAILABLE, "queue_timeout").retry_after_ms(1_000)
@@ -466,6 +469,8 @@ mod tests {
         let problem = "x".to_owned();
         check(PredictError::Parameter { name: "priority", problem }, 400, "bad_request");
         check(PredictError::Sequences { limit: 1 }, 429, "limit_exceeded");
+        let overloaded = PredictError::Overloaded { wait_ms: 9, limit: 5, retry_after_ms: 4 };
+        check(overloaded, 429, "overloaded");
         check(PredictError::Timeout { timeout_us: 1 }, 504, "timeout");
         check(PredictError::Rate { limit: 1, retry_after_ms: 1 }, 429, "rate_limited");
         check(CatalogError::DiskFull, 507, "disk_full");

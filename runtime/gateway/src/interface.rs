@@ -39,6 +39,7 @@ fn openapi(deployment: &Deployment, slot: &str) -> Value {
             "batching": deployment.batching(),
             "cache": deployment.caches(),
             "sequences": deployment.sequencing(),
+            "instances": deployment.instances(),
         },
     })
 }

@@ -166,7 +166,7 @@ pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> 
         instance_group: vec![InstanceGroup {
             name: deployment.model.name.as_str(),
             kind: "KIND_CPU",
-            count: i32::try_from(requests_max).unwrap_or(i32::MAX),
+            count: i32::try_from(instances_max(deployment, requests_max)).unwrap_or(i32::MAX),
         }],
         default_model_filename: "component.wasm",
         parameters: properties
@@ -183,6 +183,10 @@ pub(crate) fn of(deployment: &Deployment, requests_max: u64) -> ModelConfig<'_> 
         }),
         response_cache: ResponseCache { enable: deployment.caches() },
     }
+}
+
+fn instances_max(deployment: &Deployment, requests_max: u64) -> u64 {
+    deployment.instances().map_or(requests_max, |instances| instances.max.min(requests_max))
 }
 
 fn batch_size_max(deployment: &Deployment) -> i32 {

@@ -232,7 +232,10 @@ impl<'a> Machine<'a> {
                 && (bytes <= KNOWN_BYTES_MAX || room())
             {
                 let tensors = self.all_known(inputs);
-                let made = derived.get(&key, || Cpu::new().run_one(&op, &tensors, run))?;
+                let made = derived.get(&key, || {
+                    // Whoever else wants this constant waits for it.
+                    Cpu::new().run_one(&op, &tensors, &run.without_rests())
+                })?;
                 let val = self.constant(made);
                 self.values[val.0 as usize].key = Some(Rc::from(key));
                 return Ok(vec![val]);

@@ -59,5 +59,5 @@ pub use op::{
 };
 pub use op::{Cell, Coordinates, Draw, Nearest, Random, Recurrent, Resize, Sample};
 pub use op::{Curve, Depth, Index, Move, Order, Pad, Scatter, Test};
-pub use pool::{Pool, THREADS_MAX};
+pub use pool::{GiveWay, Pool, THREADS_MAX};
 pub use run::Run;

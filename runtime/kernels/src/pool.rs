@@ -43,6 +43,16 @@ struct Job<'a> {
     error: Mutex<Option<OpError>>,
 }
 
+/// How a call makes room for others that use the same processors. Asked on the call's own thread, between two chunks.
+pub trait GiveWay: Sync {
+    /// How many of `threads`, its own among them, may work for it now.
+    fn threads_max(&self, threads: usize) -> usize;
+    /// Whether another call is to go first.
+    fn is_due(&self) -> bool;
+    /// Waits until the call may go on.
+    fn give_way(&self);
+}
+
 /// What is called for each chunk.
 pub(crate) type Chunk<'a> = dyn Fn(usize) -> Result<(), OpError> + Sync + 'a;
 
@@ -99,6 +109,7 @@ impl Pool {
         chunks: usize,
         helpers: usize,
         stop: Option<&(dyn Fn() -> bool + Sync)>,
+        way: Option<&dyn GiveWay>,
         chunk: &Chunk<'_>,
     ) -> Result<(), OpError> {
         let job = Job {
@@ -110,11 +121,21 @@ impl Pool {
             error: Mutex::new(None),
         };
         let helpers = helpers.min(self.workers.len());
-        let place = if helpers == 0 { None } else { self.shared.publish(&job, helpers) };
-        while job.step() {}
-        if let Some(place) = place {
-            self.shared.withdraw(place);
+        let offer = || if helpers == 0 { None } else { self.shared.publish(&job, helpers) };
+        let withdraw = |place: usize| self.shared.withdraw(place);
+        let mut place = offer();
+        loop {
+            if let Some(way) = way.filter(|way| way.is_due()) {
+                // What rests is not worked on: it would take the helpers from those who run.
+                place.take().into_iter().for_each(withdraw);
+                way.give_way();
+                place = offer();
+            }
+            if !job.step() {
+                break;
+            }
         }
+        place.into_iter().for_each(withdraw);
         job.error.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
     }
 }

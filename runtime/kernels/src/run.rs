@@ -7,7 +7,7 @@ use innkeeper_tensor::{Element, Tensor};
 use crate::cpu::Isa;
 use crate::memory::{resized, zeroed};
 use crate::pool::{Chunk, guarded};
-use crate::{Memory, OpError, Pool};
+use crate::{GiveWay, Memory, OpError, Pool};
 
 /// Called with the number of a piece and the piece.
 pub(crate) type Piece<'a, T> = dyn Fn(usize, &mut [T]) -> Result<(), OpError> + Sync + 'a;
@@ -20,6 +20,7 @@ pub(crate) type Piece<'a, T> = dyn Fn(usize, &mut [T]) -> Result<(), OpError> + 
 pub struct Run<'a> {
     stop: Option<&'a (dyn Fn() -> bool + Sync)>,
     pool: Option<(&'a Pool, usize)>,
+    way: Option<&'a dyn GiveWay>,
     memory: Option<&'a Memory>,
     isa: Isa,
     shares: bool,
@@ -45,6 +46,20 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// The same, letting other calls go first between two chunks.
+    #[must_use]
+    pub fn giving_way(mut self, way: &'a dyn GiveWay) -> Run<'a> {
+        self.way = Some(way);
+        self
+    }
+
+    /// The same without rests, for what is done under a lock that others wait for.
+    #[must_use]
+    pub fn without_rests(mut self) -> Run<'a> {
+        self.way = None;
+        self
+    }
+
     /// The same, taking memory for results from `memory` first. What it holds must belong to the same tenant.
     #[must_use]
     pub fn recycling(mut self, memory: &'a Memory) -> Run<'a> {
@@ -55,6 +70,7 @@ impl<'a> Run<'a> {
     /// The same on the calling thread alone: for what a chunk calls.
     pub(crate) fn alone(mut self) -> Run<'a> {
         self.pool = None;
+        self.way = None;
         self
     }
 
@@ -112,10 +128,18 @@ impl<'a> Run<'a> {
     }
 
     fn chunks(&self, chunks: usize, chunk: &Chunk<'_>) -> Result<(), OpError> {
-        let threads = self.threads().min(chunks);
+        // How the work is cut depends on the threads that there are, and on nobody's load: results do not change with it.
+        let helpers = self.threads().min(chunks).saturating_sub(1);
+        let most = |way: &dyn GiveWay| way.threads_max(self.threads()).saturating_sub(1);
+        let helpers = self.way.map_or(helpers, |way| most(way).min(helpers));
         match self.pool {
-            Some((pool, _)) if threads > 1 => pool.run(chunks, threads - 1, self.stop, chunk),
-            _ => (0..chunks).try_for_each(|index| guarded(self.stop, chunk, index)),
+            Some((pool, _)) if helpers > 0 => pool.run(chunks, helpers, self.stop, self.way, chunk),
+            _ => (0..chunks).try_for_each(|index| {
+                if let Some(way) = self.way.filter(|way| way.is_due()) {
+                    way.give_way();
+                }
+                guarded(self.stop, chunk, index)
+            }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Who may start now, who waits, and who is sent away.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -63,6 +63,7 @@ pub(crate) struct Gate {
     places_max: Mutex<usize>,
     surplus: Arc<AtomicU64>,
     waiting: AtomicU64,
+    pace: Mutex<Pace>,
 }
 
 fn bounded(places_max: u64) -> usize {
@@ -77,6 +78,7 @@ impl Gate {
             places_max: Mutex::new(places_max),
             surplus: Arc::default(),
             waiting: AtomicU64::new(0),
+            pace: Mutex::default(),
         }
     }
 
@@ -110,6 +112,10 @@ impl Gate {
         InFlight { place: Some(place), surplus: Arc::clone(&self.surplus) }
     }
 
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -123,15 +129,19 @@ impl Gate {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(self.taken(place));
         }
-        let _waiting = Waiting::begin(&self.waiting, limits.queue_requests_max).ok_or(
+        let waiting = Waiting::begin(&self.waiting, limits.queue_requests_max).ok_or(
             PredictError::QueueFull {
                 limit: limits.queue_requests_max,
                 in_flight: self.places_max(),
             },
         )?;
+        self.pace().look(waiting.before, patience, Instant::now())?;
         let turn = Arc::clone(&self.places).acquire_owned();
         match tokio::time::timeout_at(patience.until.into(), turn).await {
-            Ok(Ok(place)) => Ok(self.taken(place)),
+            Ok(Ok(place)) => {
+                self.pace().moved(Instant::now());
+                Ok(self.taken(place))
+            }
             // The semaphore is never closed.
             Ok(Err(_)) => Err(PredictError::Draining),
             Err(_) => Err(patience.over()),
@@ -139,19 +149,62 @@ impl Gate {
     }
 }
 
-struct Waiting<'a>(&'a AtomicU64);
+/// How fast a queue moves while it stands.
+#[derive(Debug, Default)]
+struct Pace {
+    last: Option<Instant>,
+    every: Duration,
+    moves: u32,
+}
+
+/// Moves from which a pace can be told.
+const MOVES_MIN: u32 = 4;
+
+impl Pace {
+    fn moved(&mut self, now: Instant) {
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.saturating_duration_since(last);
+            self.every = if self.moves == 0 { gap } else { (self.every * 7 + gap) / 8 };
+            self.moves = self.moves.saturating_add(1);
+        }
+    }
+
+    /// Whether it is of use to join those who wait; a timeout of the request's own is for it to run into.
+    fn look(&mut self, before: u64, patience: &Patience, now: Instant) -> Result<(), PredictError> {
+        if before == 0 {
+            *self = Pace { last: Some(now), ..Pace::default() };
+        }
+        if self.moves < MOVES_MIN || patience.timeout_us.is_some() {
+            return Ok(());
+        }
+        let turns = u32::try_from(before.saturating_add(1)).unwrap_or(u32::MAX);
+        let wait = self.every.saturating_mul(turns);
+        let Some(over) = wait.checked_sub(patience.until.saturating_duration_since(now)) else {
+            return Ok(());
+        };
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (limit, retry_after_ms) = (patience.queue_ms_max, ms(over).clamp(1, 60_000));
+        Err(PredictError::Overloaded { wait_ms: ms(wait), limit, retry_after_ms })
+    }
+}
+
+struct Waiting<'a> {
+    count: &'a AtomicU64,
+    /// How many waited already.
+    before: u64,
+}
 
 impl<'a> Waiting<'a> {
     fn begin(count: &'a AtomicU64, max: u64) -> Option<Waiting<'a>> {
         let add = |waiting| (waiting < max).then_some(waiting + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
-        Some(Waiting(count))
+        let before = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Waiting { count, before })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -254,6 +307,34 @@ mod tests {
         assert_eq!(gate.in_flight(), 0);
         let both = (enter(&gate, &limits).await, enter(&gate, &limits).await);
         assert!(both.0.is_ok() && both.1.is_ok() && enter(&gate, &limits).await.is_err());
+    }
+
+    #[test]
+    fn who_would_wait_too_long_is_told_at_once() {
+        let limits = Limits { queue_ms_max: 55, ..Limits::default() };
+        let (began, ms) = (Instant::now(), Duration::from_millis);
+        let patience = |now, timeout_us| Patience::new(now, &limits, timeout_us);
+        let mut pace = Pace::default();
+        let look = |pace: &mut Pace, before, at, timeout_us| {
+            let now = began + ms(at);
+            pace.look(before, &patience(now, timeout_us), now)
+        };
+        // The first waits from 0 on, and every 10 ms one gets its turn.
+        assert!(look(&mut pace, 0, 0, 0).is_ok());
+        for turn in 1..=4 {
+            assert!(
+                look(&mut pace, 500, 10 * turn - 1, 0).is_ok(),
+                "nothing is known after {turn}"
+            );
+            pace.moved(began + ms(10 * turn));
+        }
+        assert!(look(&mut pace, 4, 41, 0).is_ok(), "50 of 55 ms");
+        let error = look(&mut pace, 5, 41, 0).unwrap_err();
+        let wanted = PredictError::Overloaded { wait_ms: 60, limit: 55, retry_after_ms: 5 };
+        assert_eq!(error.to_string(), wanted.to_string());
+        assert!(look(&mut pace, 500, 41, 1).is_ok(), "it runs into its own timeout");
+        // A queue that was empty meanwhile may move at another pace.
+        assert!(look(&mut pace, 0, 100, 0).is_ok() && look(&mut pace, 500, 101, 0).is_ok());
     }
 
     #[tokio::test(start_paused = true)]

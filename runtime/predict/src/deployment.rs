@@ -16,7 +16,9 @@ use crate::admission::{Gate, Rate};
 use crate::batch::{Batchers, Padding};
 use crate::sequences::Sequences;
 use crate::stats::{ByCaller, Stats};
-use crate::{Batching, Caching, LimitOverrides, Limits, PredictError, Sequencing, Statistics};
+use crate::{
+    Batching, Caching, Instances, LimitOverrides, Limits, PredictError, Sequencing, Statistics,
+};
 
 /// How long an instance is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +75,8 @@ pub struct DeploymentParts {
     pub caching: Option<Caching>,
     /// How it keeps sequences, if it does.
     pub sequencing: Option<Sequencing>,
+    /// How many instances it has, if its manifest says anything about that.
+    pub instances: Option<Instances>,
     /// What it is, in its author's words.
     pub description: String,
     /// When it was published, in milliseconds since 1970.
@@ -102,6 +106,7 @@ pub struct Deployment {
     batchers: Option<Batchers>,
     caching: Option<Caching>,
     sequences: Option<Arc<Sequences>>,
+    instances: Option<Instances>,
     loader: Arc<dyn Loader>,
     /// Held while loading, so that many first requests load once.
     loading: tokio::sync::Mutex<()>,
@@ -140,6 +145,7 @@ pub(crate) struct Bounds {
 /// An instance that waits for its next request.
 struct Warm {
     instance: Instance,
+    since: Instant,
     /// Its place among all that the tenant keeps.
     _place: Charge,
     /// What it was made under.
@@ -174,10 +180,14 @@ impl Deployment {
             model: parts.model,
             version: parts.version,
             digest: parts.digest,
-            batchers: parts.batching.map(|batching| Batchers::new(batching, &parts.signature)),
+            batchers: parts.batching.map(|batching| {
+                let max = parts.instances.as_ref().map_or(Instances::MAX, |it| it.max);
+                Batchers::new(batching, &parts.signature, max)
+            }),
             signature: parts.signature,
             caching: parts.caching,
             sequences: parts.sequencing.map(Sequences::new),
+            instances: parts.instances,
             isolation: parts.isolation,
             limits: parts.limits,
             description: parts.description,
@@ -220,6 +230,11 @@ impl Deployment {
         self.sequences.as_ref().map(|sequences| &sequences.sequencing)
     }
 
+    /// How many instances it has, if its manifest says anything about that.
+    pub fn instances(&self) -> Option<&Instances> {
+        self.instances.as_ref()
+    }
+
     pub(crate) fn sequences(&self) -> Option<&Arc<Sequences>> {
         self.sequences.as_ref()
     }
@@ -237,11 +252,13 @@ impl Deployment {
         self.batching().is_some_and(|batching| batching.across_tenants)
     }
 
-    /// The code and assets, brought into memory if they are not there.
-    pub(crate) async fn loaded(&self) -> Result<Loaded, PredictError> {
-        if let Some(loaded) = self.state().loaded.clone() {
-            return Ok(loaded);
-        }
+    /// The code and assets, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<Loaded> {
+        self.state().loaded.clone()
+    }
+
+    /// The code and assets, brought into memory if they are not there and there is room.
+    pub(crate) async fn bring_up(&self) -> Result<Loaded, PredictError> {
         let _one_at_a_time = self.loading.lock().await;
         if let Some(loaded) = self.state().loaded.clone() {
             return Ok(loaded);
@@ -291,7 +308,8 @@ impl Deployment {
         if (warm.len() as u64) < limits.warm_instances_max
             && let Ok(place) = kept_by_tenant.charge(1)
         {
-            warm.push(Warm { instance, _place: place, limits: limits.clone() });
+            let since = Instant::now();
+            warm.push(Warm { instance, since, _place: place, limits: limits.clone() });
         }
     }
 
@@ -317,6 +335,10 @@ impl Deployment {
         let LimitOverrides {
             requests_in_flight_max: places, requests_per_second_max: rate, ..
         } = self.limits;
+        let most = self.instances.as_ref().map(|instances| instances.max);
+        // A batch takes one instance for many requests, and is bounded where it is begun.
+        let most = most.filter(|_| self.batchers.is_none());
+        let places = places.into_iter().chain(most).min();
         if places.is_none() && rate.is_none() {
             return Ok(None);
         }
@@ -397,25 +419,63 @@ impl Deployment {
         true
     }
 
+    /// Lets go of instances over the minimum that nobody needed for long.
+    pub(crate) fn shrink(&self, now: Instant) {
+        let Some(instances) = &self.instances else { return };
+        let Some(before) = now.checked_sub(instances.idle()) else { return };
+        for (name, caller) in &mut self.state().callers {
+            let min = if *name == self.model.owner { instances.min } else { 0 };
+            // The oldest stand in front, since the latest is taken first.
+            let surplus = (caller.warm.len() as u64).saturating_sub(min);
+            let old = caller.warm.iter().take_while(|warm| warm.since < before).count();
+            caller.warm.drain(..old.min(usize::try_from(surplus).unwrap_or(usize::MAX)));
+        }
+    }
+
+    /// How many instances are missing of those that are to be ready. One that answers counts as one.
+    pub(crate) fn few(&self) -> u64 {
+        let min = self.instances.as_ref().map_or(0, |instances| instances.min);
+        let state = self.state();
+        let warm = |caller: &Caller| caller.warm.len() as u64;
+        let all: u64 = state.callers.values().map(warm).sum();
+        let held = state.loaded.as_ref().map_or(0, |it| Arc::strong_count(&it.assets) as u64);
+        let answering = held.saturating_sub(all + 1);
+        let ready = state.callers.get(&self.model.owner).map_or(0, warm);
+        min.saturating_sub(ready + answering)
+    }
+
+    /// Whether letting go of it would give memory back: it has assets there, and no call holds them.
+    pub(crate) fn could_leave(&self) -> bool {
+        let state = self.state();
+        let warm: usize = state.callers.values().map(|caller| caller.warm.len()).sum();
+        let rests = |loaded: &Loaded| Arc::strong_count(&loaded.assets) <= warm + 1;
+        state.loaded.as_ref().is_some_and(|it| it.assets.byte_length() > 0 && rests(it))
+    }
+
+    /// When it was used last; none that was not used at all.
+    pub(crate) fn last_used(&self) -> Option<Instant> {
+        self.state().used
+    }
+
+    /// Lets go of everything; false where there was nothing.
+    pub(crate) fn leave(&self) -> bool {
+        std::mem::take(&mut *self.state()).loaded.is_some()
+    }
+
     /// Lets go of the instances that wait, and keeps the code.
     pub(crate) fn let_go(&self) {
         self.state().callers.values_mut().for_each(|caller| caller.warm.clear());
     }
 
-    /// Brings the code and assets into memory, if they are not there.
-    ///
-    /// # Errors
-    /// [`PredictError::NoRoom`] and [`PredictError::Load`].
-    pub async fn load(&self) -> Result<(), PredictError> {
-        self.loaded().await.map(drop)
-    }
-
     /// One of its assets, brought into memory if it is not there.
     ///
     /// # Errors
-    /// As [`load`](Deployment::load).
+    /// [`PredictError::NoRoom`] and [`PredictError::Load`].
     pub async fn asset(&self, name: &str) -> Result<Option<Buffer>, PredictError> {
-        let loaded = self.loaded().await?;
+        let loaded = match self.in_memory() {
+            Some(loaded) => loaded,
+            None => self.bring_up().await?,
+        };
         Ok(loaded.assets.get(name).map(|asset| asset.bytes.clone()))
     }
 

@@ -45,6 +45,18 @@ pub enum PredictError {
         /// How many run.
         in_flight: u64,
     },
+    /// So many wait that its turn would come too late.
+    #[error(
+        "its turn would come in about {wait_ms} ms, and queue_ms_max is {limit} ms; retry in {retry_after_ms} ms"
+    )]
+    Overloaded {
+        /// How long it would wait.
+        wait_ms: u64,
+        /// How long it may.
+        limit: u64,
+        /// Until the queue is short enough, if nobody else comes.
+        retry_after_ms: u64,
+    },
     /// The tenant has as many sequences open as it may.
     #[error(
         "over the limit sequences_max of {limit}; end one by sequence_end, or wait until one is idle for long"
@@ -126,6 +138,7 @@ impl PredictError {
             | PredictError::Parameter { .. } => Fault::Caller,
             PredictError::Rate { .. }
             | PredictError::QueueFull { .. }
+            | PredictError::Overloaded { .. }
             | PredictError::Sequences { .. }
             | PredictError::LineFull { .. }
             | PredictError::QueueTimeout { .. }

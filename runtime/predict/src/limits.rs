@@ -64,6 +64,7 @@ impl LimitOverrides {
             ("datasets_max", self.datasets_max),
             ("jobs_max", self.jobs_max),
             ("jobs_running_max", self.jobs_running_max),
+            ("compute_weight", self.compute_weight),
         ];
         tenants.into_iter().find(|(_, value)| value.is_some()).map(|(name, _)| name)
     }
@@ -74,6 +75,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 limits! {
+    /// How much of the processors a tenant's guests get beside those of others, while there is not enough for all: with
+    /// twice the weight, twice as much.
+    compute_weight = 100;
     /// Milliseconds that one prediction may take, from admission to answer.
     deadline_ms_max = 30_000;
     /// Milliseconds that a model's `load` and `describe` may take.

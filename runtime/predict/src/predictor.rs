@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{Meters, ModelKey, TenantName, Used};
-use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink};
+use innkeeper_sandbox::{ByteBudget, Cancel, Engine, GuestError, Level, LogSink, Share};
 use innkeeper_tensor::{Named, Signature};
 use tokio::sync::{mpsc, oneshot};
 
@@ -15,6 +15,7 @@ use crate::batch::{self, Batcher, Clock};
 use crate::cache::Question;
 use crate::deployment::Breaker;
 use crate::run::{Answer, Batch, Job, bytes_of};
+use crate::shadow::{SHADOWS_MAX, SHADOWS_TOTAL_MAX, SHADOWS_WEIGHT, Shown};
 use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
@@ -23,12 +24,24 @@ use crate::{
 };
 
 /// How predictions are made.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PredictorConfig {
     /// The limits of every tenant that has none of its own.
     pub limits: Limits,
     /// When a failing model is left alone.
     pub breaker: Breaker,
+    /// Bytes of all tenants' assets that stay in memory while nobody uses them, with what is derived from them.
+    pub asset_memory_total_bytes_max: u64,
+}
+
+impl Default for PredictorConfig {
+    fn default() -> PredictorConfig {
+        PredictorConfig {
+            limits: Limits::default(),
+            breaker: Breaker::default(),
+            asset_memory_total_bytes_max: 32 << 30,
+        }
+    }
 }
 
 /// One prediction, decoded.
@@ -71,6 +84,10 @@ struct Inner {
     clock: OnceLock<Arc<Clock>>,
     draining: AtomicBool,
     meters: OnceLock<Meters>,
+    /// Counts requests, not bytes: those that candidates are shown now.
+    shadows: Arc<ByteBudget>,
+    /// The part of the guests' processors that those have together.
+    shadows_share: Arc<Share>,
     breaches: (mpsc::Sender<Breach>, Mutex<Option<mpsc::Receiver<Breach>>>),
 }
 
@@ -86,7 +103,11 @@ impl Predictor {
     pub async fn predict(&self, mut request: Request) -> Result<Prediction, PredictError> {
         let Some(via) = request.via.take() else { return self.one(request).await };
         let (model, began) = (request.deployment.model.clone(), Instant::now());
+        let shown = via.shown_to.as_ref().and_then(|candidate| Shown::new(&request, candidate));
         let answer = self.one(request).await;
+        if let (Some(shown), Ok(answer)) = (shown, &answer) {
+            self.show(shown, &via.traffic, answer);
+        }
         if let Some(why) = via.traffic.note(via.side, began.elapsed(), &answer) {
             self.tell(&via.traffic, model, why);
         }
@@ -250,8 +271,8 @@ impl Predictor {
     }
 
     async fn run(&self, batch: Batch) {
-        let inline = batch.is_quick();
-        self.0.engine.run(batch.run(), inline).await;
+        let (share, inline) = (batch.share(), batch.is_quick());
+        self.0.engine.run(batch.run(), &share, inline).await;
     }
 }
 
@@ -305,9 +326,12 @@ impl Predictor {
     /// A predictor that serves nothing yet.
     pub fn new(config: PredictorConfig, engine: Engine) -> Predictor {
         let (breach, breaches) = mpsc::channel(BREACHES_MAX);
+        let shadows_share = engine.share(SHADOWS_WEIGHT);
         Predictor(Arc::new(Inner {
             config,
             engine,
+            shadows: ByteBudget::new(SHADOWS_TOTAL_MAX),
+            shadows_share,
             registry: Registry::default(),
             tenants: RwLock::default(),
             logs: RwLock::default(),
@@ -391,6 +415,11 @@ impl Predictor {
         Arc::clone(&self.tenant(tenant).asset_memory)
     }
 
+    /// A tenant's part of the guests' processors, for what else runs for it than predictions.
+    pub fn share(&self, tenant: &TenantName) -> Arc<Share> {
+        Arc::clone(&self.tenant(tenant).share)
+    }
+
     /// What a tenant uses.
     pub fn usage(&self, name: &TenantName) -> Usage {
         let deployments = self.0.registry.all();
@@ -439,10 +468,17 @@ impl Predictor {
     /// over. Gives back how many versions.
     pub fn cool(&self, idle: Duration, now: Instant) -> usize {
         let Some(before) = now.checked_sub(idle) else { return 0 };
-        let endpoints = self.0.registry.all();
-        let deployments = endpoints.iter().flat_map(|endpoint| &endpoint.versions);
-        let deployments = deployments.inspect(|deployment| deployment.expire_sequences(now));
-        deployments.filter(|deployment| deployment.cool(before)).count()
+        let mut cooled = 0;
+        for endpoint in self.0.registry.all() {
+            for deployment in &endpoint.versions {
+                deployment.expire_sequences(now);
+                deployment.shrink(now);
+                let leaves = !endpoint.keeps_ready(deployment) && deployment.cool(before);
+                cooled += usize::from(leaves);
+            }
+        }
+        self.keep_within_memory();
+        cooled
     }
 
     pub(crate) fn let_go_of_warm_instances(&self) {
@@ -466,6 +502,20 @@ impl Predictor {
     /// How much is kept of a model's log. It is the owner's log, whoever calls.
     fn log_bytes_max(&self, deployment: &Deployment) -> u64 {
         self.limits(&deployment.model.owner).lowered(&deployment.limits).log_bytes_max
+    }
+
+    pub(crate) fn asset_memory_total_max(&self) -> u64 {
+        self.0.config.asset_memory_total_bytes_max
+    }
+
+    /// Bytes of all tenants' assets that are in memory.
+    pub(crate) fn asset_memory_used(&self) -> u64 {
+        let tenants = self.0.tenants.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.values().map(|tenant| tenant.asset_memory.used()).sum()
+    }
+
+    pub(crate) fn shadows_share(&self) -> Arc<Share> {
+        Arc::clone(&self.0.shadows_share)
     }
 
     pub(crate) fn breaker(&self) -> &Breaker {
@@ -498,7 +548,12 @@ impl Predictor {
         drop(tenants);
         let mut tenants = self.0.tenants.write().unwrap_or_else(PoisonError::into_inner);
         let meter = self.0.meters.get().and_then(|meters| meters.of(name));
-        let new = || Arc::new(Tenant::new(self.0.config.limits.clone(), meter, Instant::now()));
+        let new = || {
+            let limits = self.0.config.limits.clone();
+            let share = self.0.engine.share(limits.compute_weight);
+            let shadows = self.0.shadows.part(SHADOWS_MAX);
+            Arc::new(Tenant::new(limits, share, shadows, meter, Instant::now()))
+        };
         Arc::clone(tenants.entry(name.clone()).or_insert_with(new))
     }
 }

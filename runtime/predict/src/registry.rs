@@ -106,7 +106,9 @@ impl Endpoint {
             Side::Current => current,
             Side::Candidate => candidate,
         };
-        let via = Via { traffic: Arc::clone(traffic), side };
+        let shows = side == Side::Current && traffic.shows();
+        let shown_to = shows.then(|| Arc::clone(candidate));
+        let via = Via { traffic: Arc::clone(traffic), side, shown_to };
         Ok(Choice { deployment: Arc::clone(deployment), via: Some(via) })
     }
 

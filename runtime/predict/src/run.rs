@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use innkeeper_catalog::{TenantName, Used};
-use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup};
+use innkeeper_sandbox::{Call, Cancel, GuestError, Instance, Setup, Share};
 use innkeeper_tensor::{Mismatch, Named};
 use tokio::sync::oneshot;
 
@@ -148,6 +148,11 @@ impl Batch {
         self.0.first().is_some_and(|job| job.deployment.is_quick())
     }
 
+    /// Whose turns it takes: those of whose instance it runs in.
+    pub(crate) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.host().tenant.share)
+    }
+
     /// Runs it to its end. Every job is answered by its own channel.
     pub(crate) async fn run(mut self) {
         if self.0.len() > 1 {
@@ -179,7 +184,8 @@ impl Batch {
             Err(error) if may_go_better_alone(&error) => {
                 for job in jobs {
                     let engine = job.predictor.engine().clone();
-                    engine.spawn(job.alone());
+                    let share = Arc::clone(&job.tenant.share);
+                    engine.spawn(job.alone(), &share);
                 }
             }
             Err(error) => {
@@ -269,15 +275,29 @@ fn may_go_better_alone(error: &PredictError) -> bool {
 }
 
 /// Whose instance answers, and under which limits.
-struct Host {
+pub(crate) struct Host {
     predictor: Predictor,
     deployment: Arc<Deployment>,
     caller: TenantName,
     tenant: Arc<Tenant>,
-    limits: Limits,
+    pub(crate) limits: Limits,
 }
 
 impl Host {
+    pub(crate) fn new(
+        predictor: &Predictor,
+        deployment: &Arc<Deployment>,
+        tenant: (&TenantName, &Arc<Tenant>),
+    ) -> Host {
+        Host {
+            predictor: predictor.clone(),
+            deployment: Arc::clone(deployment),
+            caller: tenant.0.clone(),
+            tenant: Arc::clone(tenant.1),
+            limits: tenant.1.limits().lowered(&deployment.limits),
+        }
+    }
+
     /// A guest's outputs, held against the signature.
     async fn answer(
         &self,
@@ -288,9 +308,24 @@ impl Host {
         let outputs = Arc::clone(&call.outputs);
         let answer = self.guest(call, sequence, laps).await?;
         let answered = Instant::now();
+        let checked = self.checked(answer, &outputs);
+        laps.output = answered.elapsed();
+        checked
+    }
+
+    /// The same by a fresh instance that nobody uses before or after, if there is room for one as it is.
+    pub(crate) async fn once(&self, call: Call) -> Answer {
+        let loaded = self.predictor.loaded(&self.deployment).await?;
+        self.deployment.touch(Instant::now());
+        let mut instance = loaded.program.instantiate(self.setup(&loaded, &call)).await?;
+        let outputs = Arc::clone(&call.outputs);
+        let answer = instance.predict(call).await?;
+        self.checked(answer, &outputs)
+    }
+
+    fn checked(&self, answer: Vec<Named>, outputs: &[String]) -> Answer {
         let wanted = |name: &str| outputs.is_empty() || outputs.iter().any(|o| o == name);
         let kept: Result<(), Mismatch> = self.deployment.signature.check_outputs(&answer, wanted);
-        laps.output = answered.elapsed();
         kept.map(|()| answer).map_err(PredictError::BadAnswer)
     }
 
@@ -341,7 +376,7 @@ impl Host {
     }
 
     async fn fresh_instance(&self, call: &Call) -> Result<Instance, PredictError> {
-        let loaded = self.deployment.loaded().await?;
+        let loaded = self.predictor.loaded(&self.deployment).await?;
         match loaded.program.instantiate(self.setup(&loaded, call)).await {
             Err(GuestError::Busy) => {}
             instance => return Ok(instance?),
@@ -352,16 +387,31 @@ impl Host {
     }
 
     fn setup(&self, loaded: &Loaded, call: &Call) -> Setup {
+        self.setup_by(loaded, call.deadline, &call.cancel)
+    }
+
+    fn setup_by(&self, loaded: &Loaded, deadline: Instant, cancel: &Cancel) -> Setup {
         let load_ms_max = self.limits.load_ms_max.min(self.limits.deadline_ms_max);
         Setup {
             assets: Arc::clone(&loaded.assets),
             limits: self.limits.instance(),
             tensor_bytes: self.deployment.tensor_bytes(&self.caller, &self.tenant.tensor_bytes),
             log: self.predictor.log_sink(&self.deployment),
-            deadline: call.deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
+            deadline: deadline.min(Instant::now() + Duration::from_millis(load_ms_max)),
             load_ms_max,
-            cancel: call.cancel.clone(),
+            cancel: cancel.clone(),
         }
+    }
+
+    /// Keeps one more instance for the next request, if there is room for it as it is.
+    pub(crate) async fn ready(&self) -> Result<(), PredictError> {
+        let loaded = self.predictor.loaded(&self.deployment).await?;
+        let deadline = Instant::now() + Duration::from_millis(self.limits.deadline_ms_max);
+        let setup = self.setup_by(&loaded, deadline, &Cancel::default());
+        let instance = loaded.program.instantiate(setup).await?;
+        let kept = &self.tenant.warm_instances;
+        self.deployment.keep_warm(&self.caller, instance, &self.limits, kept);
+        Ok(())
     }
 }
 

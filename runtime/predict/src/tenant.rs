@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use innkeeper_catalog::{Meter, Used};
-use innkeeper_sandbox::ByteBudget;
+use innkeeper_sandbox::{ByteBudget, Share};
 
 use crate::admission::{Gate, InFlight, Patience, Rate};
 use crate::cache::Cache;
@@ -17,6 +17,8 @@ pub(crate) struct Tenant {
     limits: RwLock<Arc<Limits>>,
     gate: Gate,
     rate: Rate,
+    /// Its part of the guests' processors.
+    pub(crate) share: Arc<Share>,
     pub(crate) tensor_bytes: Arc<ByteBudget>,
     /// The files of its versions, whoever calls them.
     pub(crate) asset_memory: Arc<ByteBudget>,
@@ -24,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) warm_instances: Arc<ByteBudget>,
     /// Counts sequences, not bytes: those that are open, over all models.
     pub(crate) sequences: Arc<ByteBudget>,
+    /// Counts requests, not bytes: those that its candidates are shown now.
+    pub(crate) shadows: Arc<ByteBudget>,
     /// What it was answered and may be answered again.
     pub(crate) cache: Cache,
     /// Which messages of its models are kept.
@@ -77,8 +81,17 @@ impl Usage {
 }
 
 impl Tenant {
-    pub(crate) fn new(limits: Limits, meter: Option<Meter>, now: Instant) -> Tenant {
+    /// A tenant with these limits, whose guests run as `share`.
+    pub(crate) fn new(
+        limits: Limits,
+        share: Arc<Share>,
+        shadows: Arc<ByteBudget>,
+        meter: Option<Meter>,
+        now: Instant,
+    ) -> Tenant {
         Tenant {
+            share,
+            shadows,
             tensor_bytes: ByteBudget::new(limits.tensor_bytes_max),
             asset_memory: ByteBudget::new(limits.asset_memory_bytes_max),
             warm_instances: ByteBudget::new(limits.warm_instances_total_max),
@@ -105,6 +118,7 @@ impl Tenant {
         self.asset_memory.set_max(limits.asset_memory_bytes_max);
         self.warm_instances.set_max(limits.warm_instances_total_max);
         self.sequences.set_max(limits.sequences_max);
+        self.share.set_weight(limits.compute_weight);
         self.gate.resize(limits.requests_in_flight_max);
         *self.limits.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(limits);
     }

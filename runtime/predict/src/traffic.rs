@@ -10,7 +10,8 @@ use innkeeper_catalog::{Digest, ModelKey, Rollout, RolloutId, Share};
 use innkeeper_sandbox::GuestError;
 use serde::{Deserialize, Serialize};
 
-use crate::{Deployment, Fault, PredictError};
+use crate::shadow::Shadows;
+use crate::{Deployment, Fault, PredictError, ShadowReport};
 
 /// When a candidate has failed. Counted over the requests that it has answered within the window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Bounds {
     pub traps_percent_max: Option<f64>,
     /// Milliseconds within which 99 of 100 requests must be answered, queueing counted.
     pub p99_ms_max: Option<f64>,
+    /// By how much numbers of an answer that is compared may differ, as a part of the larger one or of 1.
+    pub difference_max: f64,
 }
 
 impl Default for Bounds {
@@ -36,6 +39,7 @@ impl Default for Bounds {
             errors_percent_max: Some(5.0),
             traps_percent_max: Some(1.0),
             p99_ms_max: None,
+            difference_max: 0.001,
         }
     }
 }
@@ -65,6 +69,9 @@ impl Bounds {
         }
         if self.p99_ms_max.is_some_and(|ms| !(ms > 0.0 && ms.is_finite())) {
             return Err("p99_ms_max is no time; wanted more than 0".into());
+        }
+        if !(0.0..=1.0).contains(&self.difference_max) {
+            return Err("difference_max is no part of a number; wanted 0 to 1".into());
         }
         Ok(())
     }
@@ -127,6 +134,7 @@ struct Sides {
     began: Instant,
     current: Mutex<Window>,
     candidate: Mutex<Window>,
+    shadows: Shadows,
     /// Set once the candidate has failed, so that it is told once.
     failed: AtomicBool,
 }
@@ -160,6 +168,21 @@ impl Traffic {
             None => self.draw(),
         };
         if at < canary.ten_thousandths() { Side::Candidate } else { Side::Current }
+    }
+
+    /// Whether the candidate is shown a request that the current version answers; by chance.
+    pub(crate) fn shows(&self) -> bool {
+        let shadow = self.rollout.shadow;
+        shadow != Share::NONE && self.draw() < shadow.ten_thousandths()
+    }
+
+    pub(crate) fn shadows(&self) -> &Shadows {
+        &self.sides.shadows
+    }
+
+    /// What came of the requests that the candidate was shown.
+    pub fn shadow_report(&self) -> ShadowReport {
+        self.shadows().report()
     }
 
     /// Where of ten thousand places a value lies: the same in every process, and another for each candidate, so that
@@ -226,7 +249,14 @@ fn id(rollout: &Rollout) -> RolloutId {
 impl Sides {
     fn new(bounds: Bounds) -> Sides {
         let (current, candidate) = (Mutex::default(), Mutex::default());
-        Sides { bounds, began: Instant::now(), current, candidate, failed: AtomicBool::new(false) }
+        Sides {
+            bounds,
+            began: Instant::now(),
+            current,
+            candidate,
+            shadows: Shadows::default(),
+            failed: AtomicBool::new(false),
+        }
     }
 
     fn window(&self, side: Side) -> MutexGuard<'_, Window> {
@@ -388,6 +418,8 @@ pub struct Choice {
 pub struct Via {
     pub(crate) traffic: Arc<Traffic>,
     pub(crate) side: Side,
+    /// The candidate that is shown the request, too.
+    pub(crate) shown_to: Option<Arc<Deployment>>,
 }
 
 #[cfg(test)]
@@ -513,6 +545,7 @@ mod tests {
                 "traps_percent_max",
             ),
             (Bounds { p99_ms_max: Some(0.0), ..Bounds::default() }, "p99_ms_max"),
+            (Bounds { difference_max: -0.1, ..Bounds::default() }, "difference_max"),
         ];
         for (bounds, wanted) in cases {
             assert!(bounds.check().unwrap_err().contains(wanted));

@@ -21,7 +21,7 @@ impl Predictor {
     ) -> Result<Trainer, PredictError> {
         let owner = &deployment.model.owner;
         let (tenant, limits) = (self.tenant(owner), self.model_limits(deployment));
-        let loaded = deployment.loaded().await?;
+        let loaded = self.loaded(deployment).await?;
         let mut instance = limits.instance();
         instance.output_bytes_max = limits.checkpoint_bytes_max;
         let setup = Setup {
@@ -46,7 +46,7 @@ impl Predictor {
     /// # Errors
     /// It cannot be loaded.
     pub async fn has_trainer(&self, deployment: &Arc<Deployment>) -> Result<bool, PredictError> {
-        Ok(deployment.loaded().await?.program.has_trainer())
+        Ok(self.loaded(deployment).await?.program.has_trainer())
     }
 
     /// Counts what a tenant used in another way than by predictions.

@@ -8,6 +8,7 @@ use innkeeper_kernels::Pool;
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::Share;
 use crate::bindings::Plugin;
 use crate::host::State;
 use crate::runner::Runner;
@@ -111,22 +112,28 @@ impl Engine {
         format!("{:016x}", hasher.finish())
     }
 
-    /// Runs `call` to its end on the guests' threads; `inline` says that it is likely to be over within one tick of
+    /// A new party that guests run for. As many guests run at once as there are threads for them; where more want to, a
+    /// party with twice the weight of another runs twice as long.
+    pub fn share(&self, weight: u64) -> Arc<Share> {
+        self.0.runner.share(weight)
+    }
+
+    /// Runs `call` to its end on the guests' threads, as its share's turns come; `inline` says that it is likely to be over within one tick of
     /// the epoch and may begin on the thread that asks. `None` when the host's own code panicked in it.
-    pub async fn run<F>(&self, call: F, inline: bool) -> Option<F::Output>
+    pub async fn run<F>(&self, call: F, share: &Arc<Share>, inline: bool) -> Option<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send,
     {
-        self.0.runner.run(call, inline).await
+        self.0.runner.run(call, share, inline).await
     }
 
-    /// Runs `call` to its end on the guests' threads, for nobody in particular.
-    pub fn spawn<F>(&self, call: F)
+    /// The same for nobody who waits.
+    pub fn spawn<F>(&self, call: F, share: &Arc<Share>)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.0.runner.spawn(call);
+        self.0.runner.spawn(call, share);
     }
 
     /// How many threads there are for guests.

@@ -130,7 +130,9 @@ impl Host {
         };
         let panicked = || TrainError::Host("the job panicked; the host's log says where".into());
         let engine = self.predictor.engine();
-        let (mut learning, end) = engine.run(learning.learn(), false).await.ok_or_else(panicked)?;
+        let share = self.predictor.share(&parent.deployment.model.owner);
+        let learnt = engine.run(learning.learn(), &share, false).await;
+        let (mut learning, end) = learnt.ok_or_else(panicked)?;
         if end? == End::Rested {
             return Ok(Ended::Rested);
         }
@@ -189,7 +191,9 @@ impl Host {
         let turn = first_turn("", limits.load_ms_max, &cancel);
         let describe = async move { trainer.describe(turn).await };
         let panicked = || TrainError::Host("a trainer's description panicked".into());
-        let described = self.predictor.engine().run(describe, true).await.ok_or_else(panicked)?;
+        let share = self.predictor.share(&parent.deployment.model.owner);
+        let described = self.predictor.engine().run(describe, &share, true).await;
+        let described = described.ok_or_else(panicked)?;
         Ok(described?)
     }
 

@@ -33,6 +33,10 @@ fn a_rollout_begins_is_shown_and_ends() {
     assert_eq!(shown["bounds"]["errors_percent_max"], 2.0);
     assert_eq!(shown["bounds"]["traps_percent_max"], serde_json::Value::Null);
 
+    let shown = shell.run("rollout m --shadow 20%").ok();
+    assert!(shown.contains("shown 20 % of them besides: 0 run"), "{shown}");
+    assert_eq!(shell.run("rollout m --json").json()["canary_percent"], 50.0);
+
     // Whoever watches sees how it ends.
     let mut watching = shell.command(&["rollout", "m", "--watch", "--json"]);
     let watching = watching.stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -132,7 +132,7 @@ impl Bench {
         let program = Program::open(&engine, &seal, &[0; 32], &sealed)?;
         let setup = setup(Arc::clone(&self.assets));
         let load = async move { program.instantiate(setup).await };
-        let instance = self.runtime.block_on(engine.run(load, false));
+        let instance = self.runtime.block_on(engine.run(load, &engine.share(100), false));
         let instance = instance.ok_or("loading panicked")?.map_err(|error| error.to_string())?;
         let (pool, memory) = (Pool::new(threads)?, Memory::new(MEMORY_BYTES_MAX));
         Ok(Host { threads, engine, instance: Some(instance), pool, memory })
@@ -153,7 +153,8 @@ impl Bench {
             (instance, answer)
         };
         // As a model that takes long is served: on the guests' threads from the start.
-        let run = host.engine.run(predict, false);
+        let share = host.engine.share(100);
+        let run = host.engine.run(predict, &share, false);
         let (instance, answer) = self.runtime.block_on(run).ok_or("the host panicked")?;
         host.instance = Some(instance);
         let mut answer = answer.map_err(|error| error.to_string())?;

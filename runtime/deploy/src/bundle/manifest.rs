@@ -1,7 +1,7 @@
 //! The manifest: what a bundle holds and how the model wants to be run.
 
 use innkeeper_catalog::Digest;
-use innkeeper_predict::{Batching, Caching, Isolation, LimitOverrides, Sequencing};
+use innkeeper_predict::{Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing};
 use serde::{Deserialize, Serialize};
 
 use super::error::short;
@@ -47,6 +47,9 @@ pub struct Manifest {
     /// How it keeps sequences, if it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequences: Option<Sequencing>,
+    /// How many instances it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<Instances>,
     /// How it came about, where another version was trained or compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Lineage>,
@@ -115,6 +118,8 @@ impl Manifest {
         let is_batched = manifest.batching.is_some();
         check_sequences(manifest.sequences.as_ref(), manifest.isolation, is_batched)?;
         check_cache(manifest.cache.as_ref(), manifest.sequences.is_some())?;
+        let keeps_sequences = manifest.sequences.is_some();
+        check_instances(manifest.instances.as_ref(), manifest.isolation, keeps_sequences)?;
         manifest.check_assets()?;
         Ok(manifest)
     }
@@ -190,6 +195,21 @@ pub(super) fn check_cache(
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether a model that is isolated like this and keeps sequences or none may have instances like that.
+pub(super) fn check_instances(
+    instances: Option<&Instances>,
+    isolation: Isolation,
+    keeps_sequences: bool,
+) -> Result<(), BundleError> {
+    let Some(instances) = instances else { return Ok(()) };
+    if keeps_sequences {
+        let problem =
+            "each sequence has an instance of its own; leave out either instances or sequences";
+        return Err(BundleError::Manifest(problem.into()));
+    }
+    instances.check(isolation).map_err(BundleError::Manifest)
 }
 
 /// Whether a model that is isolated like this may be batched like that.

@@ -133,6 +133,7 @@ fn describe(
         batching: plugin.batching.clone(),
         cache: plugin.cache.clone(),
         sequences: plugin.sequences.clone(),
+        instances: plugin.instances.clone(),
         lineage: None,
     })
 }

@@ -1,11 +1,12 @@
 //! `innkeeper.toml`: a plugin's own description, which a bundle is made from.
 
-use innkeeper_predict::{Batching, Caching, Isolation, LimitOverrides, Sequencing};
+use innkeeper_predict::{Batching, Caching, Instances, Isolation, LimitOverrides, Sequencing};
 use serde::Deserialize;
 
 use super::error::short;
 use super::manifest::{
-    check_asset_name, check_batching, check_cache, check_description, check_sequences,
+    check_asset_name, check_batching, check_cache, check_description, check_instances,
+    check_sequences,
 };
 use super::{ASSETS_MAX, Device, Manifest, PackError};
 
@@ -62,6 +63,9 @@ pub struct PluginToml {
     /// How it keeps sequences, if it does.
     #[serde(default)]
     pub sequences: Option<Sequencing>,
+    /// How many instances it has.
+    #[serde(default)]
+    pub instances: Option<Instances>,
     /// The files that go with the code, in any order.
     #[serde(default)]
     pub assets: Vec<PluginAsset>,
@@ -90,6 +94,7 @@ impl PluginToml {
             batching: None,
             cache: None,
             sequences: None,
+            instances: None,
             assets: Vec::new(),
         }
     }
@@ -112,6 +117,7 @@ impl PluginToml {
         check_batching(self.batching.as_ref(), self.isolation)?;
         check_sequences(self.sequences.as_ref(), self.isolation, self.batching.is_some())?;
         check_cache(self.cache.as_ref(), self.sequences.is_some())?;
+        check_instances(self.instances.as_ref(), self.isolation, self.sequences.is_some())?;
         if self.assets.len() > ASSETS_MAX {
             return Err(super::BundleError::TooManyAssets { got: self.assets.len() }.into());
         }

@@ -52,6 +52,7 @@ pub(super) fn bare(
         batching: None,
         cache: None,
         sequences: None,
+        instances: None,
         lineage: None,
     };
     let manifest_bytes: Bytes = manifest.to_text().into();

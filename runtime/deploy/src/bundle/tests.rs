@@ -54,6 +54,7 @@ fn manifest(assets: Vec<AssetRef>) -> Manifest {
         batching: None,
         cache: None,
         sequences: None,
+        instances: None,
         lineage: None,
     }
 }
@@ -285,6 +286,8 @@ fn bad_plugins_are_refused() {
         ("name = 'm'\n[limits]\nspeed = 1".into(), "unknown field `speed`"),
         ("name = 'm'\nisolation = 'none'".into(), "unknown variant `none`"),
         (format!("name = 'm'\ndescription = '{}'", "d".repeat(4097)), "description has 4097"),
+        ("name = 'm'\n[instances]\nmin = 2\nmax = 1".into(), "min is 2; wanted at most 1"),
+        ("name = 'm'\n[instances]\nmax = 1\n[sequences]".into(), "each sequence has an instance"),
         (asset("a b", "a"), "cannot name an asset"),
         (asset("a", "../a"), "does not stay inside the plugin's folder"),
         (asset("a", "/etc/passwd"), "does not stay inside the plugin's folder"),

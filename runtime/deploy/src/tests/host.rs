@@ -35,11 +35,22 @@ impl Host {
 
     /// A host as it starts on this folder.
     pub(crate) async fn open(dir: &Path, compiler: Compiler) -> Host {
+        let max = PredictorConfig::default().asset_memory_total_bytes_max;
+        Host::with(dir, compiler, max).await
+    }
+
+    /// The same, with so much memory for the assets of all tenants.
+    pub(crate) async fn within(dir: &Path, asset_memory_total_bytes_max: u64) -> Host {
+        Host::with(dir, Compiler::in_process(), asset_memory_total_bytes_max).await
+    }
+
+    async fn with(dir: &Path, compiler: Compiler, asset_memory_total_bytes_max: u64) -> Host {
         let config = DeployConfig { publishes_max: 4, ..DeployConfig::new(dir.join("artefacts")) };
         let catalog = Catalog::open(dir).await.unwrap();
         let limits = Limits { load_ms_max: 200, deadline_ms_max: 200, ..Limits::default() };
-        let predictor =
-            Predictor::new(PredictorConfig { limits, ..PredictorConfig::default() }, engine());
+        let config_of_predictor =
+            PredictorConfig { limits, asset_memory_total_bytes_max, ..PredictorConfig::default() };
+        let predictor = Predictor::new(config_of_predictor, engine());
         let (c, p) = (catalog.clone(), predictor.clone());
         let deployer = Deployer::open(config, c, p, engine(), compiler).unwrap();
         let restored = deployer.restore().await.unwrap();
@@ -140,6 +151,7 @@ pub(crate) fn bundle(component: Vec<u8>, assets: &[(&str, &[u8])]) -> Bundle {
         batching: None,
         cache: None,
         sequences: None,
+        instances: None,
         lineage: None,
     };
     let assets = assets.iter().map(|(_, data)| Some(Bytes::copy_from_slice(data))).collect();

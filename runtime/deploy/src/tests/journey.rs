@@ -205,6 +205,60 @@ async fn assets_in_memory_have_a_limit() {
     assert!(error.contains("asset_memory_bytes_max"), "{error}");
 }
 
+/// The versions `1` to `count`, each with weights of its own of `WEIGHTS.len()` bytes.
+async fn with_weights(host: &Host, count: u8) -> u64 {
+    for version in 1..=count {
+        let mut weights = WEIGHTS.to_vec();
+        *weights.last_mut().unwrap() = version;
+        let bundle = bundle(echo().component(), &[("w.safetensors", weights.as_slice())]);
+        host.publish(&version.to_string(), &[], &bundle).await.unwrap();
+    }
+    WEIGHTS.len() as u64
+}
+
+/// The versions that are in memory.
+fn in_memory(host: &Host) -> String {
+    let versions = host.endpoint().unwrap().versions.clone();
+    let loaded = versions.iter().filter(|version| version.loaded_asset_bytes().is_some());
+    loaded.map(|version| version.version.to_string()).collect()
+}
+
+#[tokio::test]
+async fn versions_that_were_not_used_for_longest_make_room_and_come_back() {
+    let (_dir, host) = Host::fresh().await;
+    let one = with_weights(&host, 3).await;
+    host.predictor.cool(std::time::Duration::ZERO, std::time::Instant::now());
+    let limits =
+        LimitOverrides { asset_memory_bytes_max: Some(2 * one), ..LimitOverrides::default() };
+    host.predictor.set_limits(&name("a"), &limits);
+    // Each call, and what is in memory after it.
+    for (version, wanted) in
+        [("1", "1"), ("2", "12"), ("1", "12"), ("3", "13"), ("2", "23"), ("2", "23"), ("1", "12")]
+    {
+        host.predict(Some(version)).await.unwrap();
+        assert_eq!(in_memory(&host), wanted, "after {version}");
+    }
+    assert_eq!(host.predictor.usage(&name("a")).asset_memory_bytes, 2 * one);
+    // Publishing makes room, too.
+    with_weights(&host, 4).await;
+    assert_eq!(host.predict(Some("4")).await.unwrap(), [1.0, 2.0]);
+}
+
+#[tokio::test]
+async fn all_tenants_together_have_a_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = WEIGHTS.len() as u64;
+    let host = Host::within(dir.path(), 2 * one).await;
+    host.catalog.create_tenant(&name("a")).await.unwrap();
+    with_weights(&host, 3).await;
+    host.predictor.cool(std::time::Duration::ZERO, std::time::Instant::now());
+    for (version, wanted) in [("1", 1), ("2", 2), ("3", 2), ("1", 2)] {
+        host.predict(Some(version)).await.unwrap();
+        assert_eq!(in_memory(&host).len(), wanted, "after {version}: {}", in_memory(&host));
+        assert!(in_memory(&host).contains(version));
+    }
+}
+
 #[tokio::test]
 async fn broken_weights_are_refused() {
     let (_dir, host) = Host::fresh().await;

@@ -4,7 +4,7 @@ use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use innkeeper_catalog::{AliasChange, AliasName, ModelKey, Scope, Share, VersionName};
 use innkeeper_deploy::{Breaks, Compatibility, Difference, RolloutRequest};
-use innkeeper_predict::{Bounds, SideReport, Traffic};
+use innkeeper_predict::{Bounds, ShadowReport, SideReport, Traffic};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json as value};
 
@@ -82,6 +82,8 @@ struct Report<'a> {
     created_ms: i64,
     bounds: &'a Bounds,
     sides: Sides,
+    /// What came of the requests that the candidate was shown.
+    shadow: ShadowReport,
 }
 
 #[derive(Serialize)]
@@ -115,6 +117,7 @@ fn report(key: &ModelKey, current: &VersionName, traffic: &Traffic) -> Reply {
         created_ms: rollout.created_ms,
         bounds: &traffic.bounds,
         sides: Sides { current: side, candidate },
+        shadow: traffic.shadow_report(),
     })
 }
 
@@ -153,9 +156,6 @@ pub(super) async fn set(
         bounds: body.bounds,
         compatibility: compatibility(body.force),
     };
-    if request.shadow != Share::NONE {
-        return Err(Failure::bad_request("shadow_percent is not served yet; wanted 0"));
-    }
     at.app.deployer.roll_out(&key, request).await?;
     show(at, model, alias)
 }

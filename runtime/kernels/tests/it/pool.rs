@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use innkeeper_kernels::{OpError, Pool, Run};
+use innkeeper_kernels::{GiveWay, OpError, Pool, Run};
 
 /// Waits for something that another thread does soon.
 fn until(what: &str, holds: impl Fn() -> bool) {
@@ -162,5 +162,54 @@ fn workers_wake_up_again() {
             Ok(())
         };
         Run::new().on(&pool, 2).parallel(2, meet).unwrap();
+    }
+}
+
+/// Lets others go first before each chunk of its own thread, and has a part of the threads.
+struct Polite {
+    threads: usize,
+    rests: AtomicUsize,
+    rests_now: AtomicBool,
+}
+
+impl GiveWay for Polite {
+    fn threads_max(&self, threads: usize) -> usize {
+        self.threads.min(threads)
+    }
+
+    fn is_due(&self) -> bool {
+        !thread::current().name().is_some_and(|name| name.starts_with("kernels-"))
+    }
+
+    fn give_way(&self) {
+        self.rests_now.store(true, Ordering::SeqCst);
+        self.rests.fetch_add(1, Ordering::SeqCst);
+        (0..100).for_each(|_| thread::yield_now());
+        self.rests_now.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn nobody_works_for_a_call_that_lets_others_go_first() {
+    let pool = Pool::new(3).unwrap();
+    for threads in [1, 3] {
+        let (rests, rests_now) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let way = Polite { threads, rests, rests_now };
+        let (done, seen) = (AtomicUsize::new(0), Mutex::new(HashSet::new()));
+        let chunk = |_| {
+            assert!(!way.rests_now.load(Ordering::SeqCst), "it rests");
+            seen.lock().unwrap().insert(thread::current().id());
+            done.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        };
+        Run::new().on(&pool, 3).giving_way(&way).parallel(300, chunk).unwrap();
+        assert_eq!(done.load(Ordering::SeqCst), 300);
+        let (rests, seen) = (way.rests.load(Ordering::SeqCst), seen.lock().unwrap().len());
+        assert!(rests > 0 && seen <= threads, "{seen} threads, {rests} rests");
+        // For what is done under a lock there are none.
+        let before = way.rests.load(Ordering::SeqCst);
+        let run = Run::new().giving_way(&way).without_rests();
+        run.parallel(10, chunk).unwrap();
+        assert_eq!(way.rests.load(Ordering::SeqCst), before);
     }
 }

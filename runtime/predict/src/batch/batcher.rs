@@ -16,14 +16,16 @@ use crate::run::{Batch, Job};
 pub(crate) struct Batchers {
     pub(crate) batching: Batching,
     pub(crate) paddings: Vec<Padding>,
+    /// Batches of one batcher that run at the same time.
+    running_max: u64,
     of: Mutex<HashMap<Option<TenantName>, Arc<Batcher>>>,
 }
 
 impl Batchers {
-    pub(crate) fn new(batching: Batching, signature: &Signature) -> Batchers {
+    pub(crate) fn new(batching: Batching, signature: &Signature, running_max: u64) -> Batchers {
         // What does not fit was refused when the version was published: nothing is padded then.
         let paddings = batching.paddings(signature).unwrap_or_default();
-        Batchers { batching, paddings, of: Mutex::default() }
+        Batchers { batching, paddings, running_max, of: Mutex::default() }
     }
 
     /// The batcher of this caller's requests.
@@ -37,7 +39,8 @@ impl Batchers {
         if let Some(batcher) = of.get(&caller.cloned()) {
             return Arc::clone(batcher);
         }
-        let queue = Queue::new(self.batching.clone(), engine.threads());
+        let running_max = usize::try_from(self.running_max).unwrap_or(usize::MAX);
+        let queue = Queue::new(self.batching.clone(), engine.threads().min(running_max));
         let state = Mutex::new(State { queue, wakes_at: None });
         let (engine, clock) = (engine.clone(), Arc::clone(clock));
         let batcher = Arc::new(Batcher { engine, clock, state });
@@ -84,7 +87,8 @@ impl Batcher {
             // What else is due must not wait for this one's end.
             self.go_on();
             let (engine, inline) = (self.engine.clone(), batch.is_quick());
-            engine.run(self.run(batch), inline).await;
+            let share = batch.share();
+            engine.run(self.run(batch), &share, inline).await;
         }
         joined
     }
@@ -103,7 +107,8 @@ impl Batcher {
     /// Runs whatever is to run now on the guests' threads.
     fn go_on(self: &Arc<Self>) {
         while let Some(batch) = self.next() {
-            self.engine.spawn(Arc::clone(self).run(batch));
+            let share = batch.share();
+            self.engine.spawn(Arc::clone(self).run(batch), &share);
         }
     }
 

@@ -24,6 +24,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, UpdateDeadline};
 use crate::assets::{Assets, Derived};
 use crate::bindings::innkeeper::model::tensors::NamedTensor;
 use crate::bindings::innkeeper::model::types::{self, Dtype, Error};
+use crate::fair::{self, Turns};
 use crate::program::{InstanceLimits, Setup};
 use crate::{ByteBudget, Cancel, Charge, GuestError, OverBudget};
 
@@ -230,6 +231,7 @@ impl State {
         if self.current.cancel.is_cancelled() || Instant::now() >= self.current.deadline {
             return Ok(UpdateDeadline::Interrupt);
         }
+        fair::yielding();
         Ok(UpdateDeadline::Yield(1))
     }
 
@@ -375,7 +377,7 @@ impl State {
 
     /// What an operation may use, but for the memory of earlier ones.
     fn lent_kernels(&self) -> Run<'_> {
-        Run::new().on(&self.kernels, self.kernels.threads())
+        Run::new().on(&self.kernels, self.kernels.threads()).giving_way(&Turns)
     }
 
     /// A handle on a new tensor.

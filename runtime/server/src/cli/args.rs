@@ -418,6 +418,12 @@ pub(super) struct Rollout {
     /// The share of requests that it answers; alone it changes a rollout that runs
     #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with_all = ["promote", "rollback"])]
     pub(super) canary: Option<f64>,
+    /// The share of requests that it is shown besides, without answering them; alone it changes a rollout that runs
+    #[arg(long, value_name = "PERCENT", value_parser = percent, conflicts_with_all = ["promote", "rollback"])]
+    pub(super) shadow: Option<f64>,
+    /// By how much numbers of what it is shown may differ, as a part of the larger one or of 1 [default: 0.001]
+    #[arg(long, value_name = "PART", requires = "to")]
+    pub(super) max_difference: Option<f64>,
     /// The header by whose value a caller stays on its version [default: x-innkeeper-sticky]
     #[arg(long, value_name = "HEADER", requires = "to")]
     pub(super) sticky: Option<String>,
@@ -769,6 +775,7 @@ mod tests {
             ("key create --scopes predict,admin", true),
             ("rollout digits", true),
             ("rollout digits --to 2 --canary 10% --max-errors never", true),
+            ("rollout digits --to 2 --shadow 50% --max-difference 0.1", true),
             ("rollout digits --canary 110%", false),
             ("rollout digits --promote --rollback", false),
             ("rollout digits --promote --to 2", false),

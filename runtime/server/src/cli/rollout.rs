@@ -23,7 +23,7 @@ pub(super) fn run(host: &Host, args: &Rollout) -> Result<()> {
         return end(&client, &alias, args);
     }
     let path = format!("{alias}/rollout");
-    if args.to.is_some() || args.canary.is_some() {
+    if args.to.is_some() || args.canary.is_some() || args.shadow.is_some() {
         let present = match args.to {
             Some(_) => Value::Null,
             None => client.get(&path)?,
@@ -38,14 +38,16 @@ pub(super) fn run(host: &Host, args: &Rollout) -> Result<()> {
     Ok(())
 }
 
-/// What is asked for: all of it anew with `--to`, else what is there with another share.
+/// What is asked for: all of it anew with `--to`, else what is there with other shares.
 fn wish(args: &Rollout, present: &Value) -> Value {
     let Some(to) = &args.to else {
         let mut wish = json!({ "force": true });
         for field in ["candidate", "canary_percent", "shadow_percent", "sticky", "bounds"] {
             wish[field] = present[field].clone();
         }
-        wish["canary_percent"] = json!(args.canary);
+        for (field, share) in shares(args) {
+            share.into_iter().for_each(|share| wish[field] = json!(share));
+        }
         return wish;
     };
     let mut bounds = json!({});
@@ -54,6 +56,7 @@ fn wish(args: &Rollout, present: &Value) -> Value {
         ("traps_percent_max", args.max_traps.map(|bound| json!(bound.0))),
         ("p99_ms_max", args.max_p99_ms.map(|ms| json!(ms))),
         ("requests_min", args.min_requests.map(|requests| json!(requests))),
+        ("difference_max", args.max_difference.map(|part| json!(part))),
         ("window_ms", args.window.map(|seconds| json!(seconds.saturating_mul(1_000)))),
     ];
     for (name, value) in given {
@@ -62,11 +65,17 @@ fn wish(args: &Rollout, present: &Value) -> Value {
         }
     }
     let mut wish = json!({ "candidate": to, "force": args.force, "bounds": bounds });
-    wish["canary_percent"] = json!(args.canary.unwrap_or(0.0));
+    for (field, share) in shares(args) {
+        wish[field] = json!(share.unwrap_or(0.0));
+    }
     if let Some(sticky) = &args.sticky {
         wish["sticky"] = json!(sticky);
     }
     wish
+}
+
+fn shares(args: &Rollout) -> [(&'static str, Option<f64>); 2] {
+    [("canary_percent", args.canary), ("shadow_percent", args.shadow)]
 }
 
 fn end(client: &Client, alias: &str, args: &Rollout) -> Result<()> {
@@ -131,8 +140,9 @@ fn table(report: &Value) -> String {
     ];
     let head = ["", "VERSION", "SHARE", "REQUESTS", "ERRORS", "TRAPS", "P50", "P99", "IN ALL"];
     format!(
-        "{model}@{alias} is {current}; {candidate} is tried since {since}\n\n{}\n{}\n",
+        "{model}@{alias} is {current}; {candidate} is tried since {since}\n\n{}\n{}{}\n",
         output::table(&head, &rows),
+        shadow(report),
         bounds(&report["bounds"])
     )
 }
@@ -159,6 +169,23 @@ fn side(name: &str, version: &str, share: f64, report: &Value) -> Vec<String> {
         ms("p99_ms"),
         count("requests_total").to_string(),
     ]
+}
+
+/// What came of the requests that the candidate was shown, as a sentence; nothing where it is shown none.
+fn shadow(report: &Value) -> String {
+    let (shadow, percent) = (&report["shadow"], report["shadow_percent"].as_f64());
+    let count = |field: &str| shadow[field].as_u64().unwrap_or_default();
+    let [requests, same, different, errors, dropped] =
+        ["requests", "same", "different", "errors", "dropped"].map(count);
+    let percent = percent.unwrap_or_default();
+    if percent == 0.0 && requests + dropped == 0 {
+        return String::new();
+    }
+    let largest = shadow["largest_difference"].as_f64().unwrap_or_default();
+    format!(
+        "shown {percent} % of them besides: {requests} run, {same} answered alike, {different} otherwise (numbers by up to \
+         {largest:.6}), {errors} failed; {dropped} not run, since there was too much to do\n\n"
+    )
 }
 
 /// When it is rolled back by itself, as a sentence.
@@ -209,5 +236,13 @@ candidate  2        10 %   10        1 (10.0 %)  0      0.50 ms  1.25 ms  10
 requests of the last 60 s; rolled back by itself once, of 50 or more, errors are over 5 %
 ";
         assert_eq!(table(&report), wanted);
+
+        let mut shown = report;
+        shown["shadow_percent"] = json!(50.0);
+        shown["shadow"] = json!({"requests": 40, "same": 37, "different": 2, "errors": 1, "dropped": 3,
+            "largest_difference": 0.25});
+        let line = "\nshown 50 % of them besides: 40 run, 37 answered alike, 2 otherwise (numbers by up to 0.250000), \
+            1 failed; 3 not run, since there was too much to do\n\nrequests of the last";
+        assert!(table(&shown).contains(line), "{}", table(&shown));
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use innkeeper_catalog::Catalog;
 use innkeeper_predict::Predictor;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Config;
@@ -31,11 +32,17 @@ pub(super) async fn run(config: Config, predictor: Predictor, catalog: Catalog) 
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The catalog has just swept at its opening.
     sweep.tick().await;
+    let mut readying: Option<JoinHandle<u64>> = None;
     loop {
         tokio::select! {
             _ = cool.tick() => {
                 let cooled = predictor.cool(idle, Instant::now());
                 tracing::debug!(cooled, "idle instances are let go");
+                // A model that takes long to load keeps nothing else here waiting.
+                if readying.as_ref().is_none_or(JoinHandle::is_finished) {
+                    let predictor = predictor.clone();
+                    readying = Some(tokio::spawn(async move { predictor.keep_ready().await }));
+                }
             }
             _ = flush.tick() => if let Err(error) = catalog.flush_usage().await {
                 tracing::warn!(%error, "usage stays in its counters");

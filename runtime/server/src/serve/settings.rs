@@ -3,7 +3,7 @@
 use innkeeper_catalog::CatalogConfig;
 use innkeeper_deploy::DeployConfig;
 use innkeeper_gateway::GatewayConfig;
-use innkeeper_predict::Breaker;
+use innkeeper_predict::{Breaker, PredictorConfig};
 use innkeeper_sandbox::{CompileLimits, ComponentLimits, EngineConfig};
 use serde::{Deserialize, Serialize};
 
@@ -204,6 +204,9 @@ section! {
         breaker_rest_ms: u64 = Breaker::default().rest_ms;
         /// Milliseconds without a request after which a model's instances and code leave memory.
         warm_idle_ms_max: u64 = 300_000;
+        /// Bytes of the assets of all tenants, with what the host derives from them, from which on versions that nobody
+        /// uses leave memory, those first that were not used for longest. What is in use stays.
+        asset_memory_total_bytes_max: u64 = PredictorConfig::default().asset_memory_total_bytes_max;
     }
 }
 

@@ -339,7 +339,8 @@ fn predictor_config(config: &Config) -> PredictorConfig {
     let (failures_max, rest_ms) =
         (config.predict.breaker_failures_max, config.predict.breaker_rest_ms);
     let breaker = Breaker { failures_max, rest_ms };
-    PredictorConfig { limits: config.limits.clone(), breaker }
+    let asset_memory_total_bytes_max = config.predict.asset_memory_total_bytes_max;
+    PredictorConfig { limits: config.limits.clone(), breaker, asset_memory_total_bytes_max }
 }
 
 fn component_limits(config: &Config) -> ComponentLimits {
