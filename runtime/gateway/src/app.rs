@@ -178,10 +178,15 @@ impl App {
             Route::Logging => Ok(v2::logging(at)),
             Route::SetLogging => v2::set_logging(at, body).await,
             Route::Trace => Ok(v2::trace()),
-            Route::ModelTrace(target) => at.endpoint(target).map(|_| v2::trace()),
+            Route::ModelTrace(target) => {
+                let (endpoint, slot) = at.endpoint(target)?;
+                endpoint.resolve(slot.as_deref())?;
+                Ok(v2::trace())
+            }
             Route::SetTrace => v2::set_trace(at, body).await,
             Route::SetModelTrace(target) => {
-                at.endpoint(target)?;
+                let (endpoint, slot) = at.endpoint(target)?;
+                endpoint.resolve(slot.as_deref())?;
                 v2::set_trace(at, body).await
             }
             Route::SharedMemory => Err(v2::shared_memory()),
