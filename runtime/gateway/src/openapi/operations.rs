@@ -207,6 +207,8 @@ pub(super) const OWN: &[Operation] = &[
         .fails(&[400, 404, 409, 422, 507]),
     delete("/api/v1/uploads/{upload}", "Gives an upload up").fails(fails::CHANGED),
     get("/api/v1/blobs/{digest}", "Whether the host has a blob", "Blob").fails(fails::FOUND),
+    get("/api/v1/activity", "What models do, counted since the server began", "Activity")
+        .fails(fails::ASKED),
     get("/api/v1/audit", "The audit log, the newest entries first", "Audit")
         .with(&["tenant", "before", "max"])
         .fails(fails::FOUND),
