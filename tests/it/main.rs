@@ -34,4 +34,5 @@ mod operations;
 mod sequences;
 mod tls;
 mod tokens;
+mod traces;
 mod training;

@@ -114,6 +114,12 @@ pub(crate) enum Route<'a> {
 }
 
 impl Route<'_> {
+    /// What it is called in traces, whatever the path names.
+    pub(crate) fn name(&self) -> String {
+        let text = format!("{self:?}");
+        text.split([' ', '(']).next().unwrap_or_default().to_owned()
+    }
+
     /// Whether the route is open to everybody: liveness and readiness, and nothing else.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Route::Live { owner: None } | Route::Ready { owner: None })

@@ -19,7 +19,7 @@ use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
-    PredictError, Registry, Schedule, Traffic, Via,
+    PredictError, Registry, Schedule, Timeline, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -49,6 +49,8 @@ pub struct Request {
     pub outputs: Vec<String>,
     /// What it says about its turn.
     pub schedule: Schedule,
+    /// Where it leaves when it passed its stations, where it is traced.
+    pub timeline: Option<Timeline>,
 }
 
 /// The answer to one prediction.
@@ -175,8 +177,7 @@ impl Predictor {
         turn: Turn,
         mut watch: Watch,
     ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
-        let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
-            request;
+        let Request { caller, deployment, id, parameters, inputs, outputs, schedule, .. } = request;
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
@@ -209,6 +210,7 @@ impl Predictor {
             cancel: Cancel::default(),
             places,
             sequence,
+            timeline: request.timeline,
             watch,
             answer,
         };
