@@ -51,4 +51,4 @@ pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
 pub use traces::Traces;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub use v2::fuzzing;
+pub use {grpc::fuzzing as grpc_fuzzing, v2::fuzzing};

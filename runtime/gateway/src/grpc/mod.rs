@@ -7,6 +7,8 @@ mod answer;
 mod call;
 mod extensions;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod infer;
 mod messages;
