@@ -17,7 +17,9 @@ import tarfile
 from pathlib import Path
 
 import numpy
+import tritonclient.grpc as triton_grpc
 import tritonclient.http as triton
+from tritonclient.grpc import service_pb2
 
 BYTES_MAX = 16 << 10
 DTYPES = {
@@ -123,6 +125,33 @@ def binary(_):
         yield bytes([1, 0, 1, 0, dtype, 0, 1, 0]) + bytes(8)
 
 
+def grpc(_):
+    """Requests of Triton's client over gRPC, raw as it sends them, and typed."""
+    for name, dtype in DTYPES.items():
+        for shape in ([], [3], [2, 2], [0], [1, 2, 3]):
+            values = numpy.arange(int(numpy.prod(shape))).reshape(shape)
+            if dtype is numpy.object_:
+                values = numpy.array([str(value).encode() for value in values.flat], object).reshape(shape)
+            given = triton_grpc.InferInput("A", shape, name)
+            given.set_data_from_numpy(values.astype(dtype))
+            raw = service_pb2.ModelInferRequest(model_name="m", id="seven")
+            raw.inputs.append(given._get_tensor())
+            raw.raw_input_contents.append(given._get_content())
+            yield raw.SerializeToString()
+            if name == "FP16":
+                continue
+            typed = service_pb2.ModelInferRequest(model_name="m", model_version="1")
+            typed.parameters["priority"].int64_param = 2
+            typed.inputs.append(given._get_tensor())
+            field = {"BOOL": "bool", "INT64": "int64", "UINT64": "uint64", "FP32": "fp32", "FP64": "fp64", "BYTES": "bytes"}
+            field = field.get(name, "uint" if name.startswith("UINT") else "int") + "_contents"
+            plain = [value if dtype is numpy.object_ else numpy.array(value).astype(dtype).item() for value in values.flat]
+            getattr(typed.inputs[0].contents, field).extend(plain)
+            output = typed.outputs.add(name="Y")
+            output.parameters["classification"].int64_param = 3
+            yield typed.SerializeToString()
+
+
 def bundle(_):
     """Manifests, descriptions of plugins, tars, and what tars are made of, as the target `bundle` reads them."""
     root = Path(__file__).parent.parent
@@ -173,7 +202,7 @@ def operations(_):
 
 
 def main(target, folder):
-    for make in (onnx, safetensors, rest, binary, bundle, operations):
+    for make in (onnx, safetensors, rest, binary, grpc, bundle, operations):
         into = folder / make.__name__
         into.mkdir(parents=True, exist_ok=True)
         for data in make(target):

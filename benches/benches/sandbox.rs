@@ -48,6 +48,7 @@ fn call() -> Call {
         deadline: Instant::now() + Duration::from_secs(10),
         deadline_ms_max: 10_000,
         cancel: Cancel::default(),
+        work: None,
     }
 }
 

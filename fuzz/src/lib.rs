@@ -9,6 +9,7 @@ mod source;
 
 pub mod binary;
 pub mod bundle;
+pub mod grpc;
 pub mod onnx;
 pub mod operations;
 pub mod rest;

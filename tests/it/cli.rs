@@ -4,6 +4,7 @@ mod calling;
 mod errors;
 mod plugins;
 mod serving;
+mod top;
 mod traffic;
 
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
+
 use crate::harness::{Server, guest, root};
 use crate::protocol::world;
 
@@ -116,4 +118,20 @@ fn the_openai_sdk_trains_a_model() {
     let [acme, friend] = ["acme", "friend"].map(|name| server.tenant(name));
     acme.publish("mlp", "1", &guest("plugins/mlp").bundle).expect_status(201);
     run_on(&server, [&acme.key, &friend.key], "openai_fine_tuning.py", "");
+}
+
+/// What needs an administrator is asked for too, so that the key has every scope.
+#[test]
+fn every_answer_is_as_the_openapi_document_has_it() {
+    let server = Server::start();
+    let [acme, friend] = ["acme", "friend"].map(|name| server.tenant(name));
+    for folder in ["plugins/add-one", "plugins/mlp", "tests/guests/embedding"] {
+        let model = folder.rsplit('/').next().unwrap();
+        acme.publish(model, "1", &guest(folder).bundle).expect_status(201);
+        let stable = format!("/api/v1/models/{model}/aliases/stable");
+        acme.put(&stable, &json!({ "version": "1" })).expect_status(200);
+    }
+    acme.publish("add-one", "2", &guest("plugins/identity").bundle).expect_status(201);
+    let acme = server.key("acme", &["predict", "publish", "admin"]);
+    run_on(&server, [&acme.key, &friend.key], "openapi.py", "");
 }

@@ -36,4 +36,5 @@ mod operations;
 mod sequences;
 mod tls;
 mod tokens;
+mod traces;
 mod training;

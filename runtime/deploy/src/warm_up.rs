@@ -88,6 +88,7 @@ impl Steps {
             deadline: Instant::now() + Duration::from_millis(deadline_ms_max),
             deadline_ms_max,
             cancel: self.cancel.clone(),
+            work: None,
         };
         match instance.predict(call).await {
             Ok(outputs) => {

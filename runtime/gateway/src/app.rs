@@ -49,7 +49,9 @@ impl App {
         request: Request<Incoming>,
     ) -> Result<Reply, Infallible> {
         let (parts, mut body) = request.into_parts();
-        let mut entry = Entry::new(self.ids.of(&parts.headers), parts.method.clone());
+        let id = self.ids.of(&parts.headers);
+        let traces = self.config.traces.as_ref();
+        let mut entry = Entry::new(id, parts.method.clone(), &parts.headers, traces);
         let cors = &self.config.cors;
         // A browser asks without a key whether it may ask with one.
         let answer = match cors.preflight(&parts) {
@@ -65,6 +67,7 @@ impl App {
         };
         cors.allow(&parts.headers, reply.headers_mut());
         reply.headers_mut().insert(X_REQUEST_ID, entry.id.clone());
+        entry.tell(reply.headers_mut());
         if let Some(version) = entry.version() {
             reply.headers_mut().insert(X_INNKEEPER_VERSION, version);
         }
@@ -94,6 +97,9 @@ impl App {
             return Err(Failure::too_many_headers(self.config.headers_max));
         }
         let route = resolve(&parts.method, parts.uri.path());
+        if let Ok(route) = &route {
+            entry.named(|| format!("{} {}", parts.method, route.name()));
+        }
         if let Ok(open) = &route
             && open.is_open()
         {
@@ -178,10 +184,15 @@ impl App {
             Route::Logging => Ok(v2::logging(at)),
             Route::SetLogging => v2::set_logging(at, body).await,
             Route::Trace => Ok(v2::trace()),
-            Route::ModelTrace(target) => at.endpoint(target).map(|_| v2::trace()),
+            Route::ModelTrace(target) => {
+                let (endpoint, slot) = at.endpoint(target)?;
+                endpoint.resolve(slot.as_deref())?;
+                Ok(v2::trace())
+            }
             Route::SetTrace => v2::set_trace(at, body).await,
             Route::SetModelTrace(target) => {
-                at.endpoint(target)?;
+                let (endpoint, slot) = at.endpoint(target)?;
+                endpoint.resolve(slot.as_deref())?;
                 v2::set_trace(at, body).await
             }
             Route::SharedMemory => Err(v2::shared_memory()),

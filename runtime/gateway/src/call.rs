@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use innkeeper_catalog::Scope;
-use innkeeper_predict::{Choice, Deployment, Prediction, Request, Schedule};
+use innkeeper_predict::{Choice, Deployment, Prediction, Request, Schedule, Timeline};
 use innkeeper_tensor::Named;
 
 use crate::app::Exchange;
@@ -60,10 +60,12 @@ pub(crate) async fn predict(
     parameters: Vec<(String, String)>,
     inputs: Vec<Named>,
     outputs: Vec<String>,
+    timeline: Option<Timeline>,
 ) -> Result<Prediction, Failure> {
     let caller = at.caller.tenant.clone();
     let Choice { deployment, via } = choice;
     let schedule = Schedule::default();
-    let request = Request { caller, deployment, via, id, parameters, inputs, outputs, schedule };
+    let request =
+        Request { caller, deployment, via, id, parameters, inputs, outputs, schedule, timeline };
     Ok(at.app.predictor.predict(request).await?)
 }

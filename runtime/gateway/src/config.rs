@@ -2,7 +2,7 @@
 
 use innkeeper_catalog::TenantName;
 
-use crate::{Cors, TokenIssuer};
+use crate::{Cors, TokenIssuer, Traces};
 
 /// How the gateway serves. Limits of a tenant are not here but in [`innkeeper_predict::Limits`].
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct GatewayConfig {
     pub tokens: Option<TokenIssuer>,
     /// Which other sites' pages may call from a browser.
     pub cors: Cors,
+    /// Where spans of requests go, if they are traced.
+    pub traces: Option<Traces>,
     /// With it, no request needs a key and each is this tenant's, with every scope. Meant for a server that only this
     /// machine can reach; requests that a browser sends for another site are refused.
     pub dev_tenant: Option<TenantName>,
@@ -62,6 +64,7 @@ impl Default for GatewayConfig {
             drain_ms: 30_000,
             tokens: None,
             cors: Cors::default(),
+            traces: None,
             dev_tenant: None,
         }
     }

@@ -1,5 +1,6 @@
 //! One line in the log for each request, and the request's id.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +9,11 @@ use std::time::Instant;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 use innkeeper_catalog::TenantName;
-use innkeeper_predict::Deployment;
+use innkeeper_predict::{Deployment, Timeline};
+use opentelemetry::KeyValue;
 
 use crate::error::Failure;
+use crate::traces::{Trace, Traces};
 
 /// The header of the id, both ways.
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -74,11 +77,59 @@ pub(crate) struct Entry {
     method: Method,
     began: Instant,
     status: Option<StatusCode>,
+    /// Where the request is traced: its trace, and what it is called there.
+    trace: Option<(Trace, Cow<'static, str>)>,
 }
 
 impl Entry {
-    pub(crate) fn new(id: HeaderValue, method: Method) -> Entry {
-        Entry { id, tenant: None, deployment: None, method, began: Instant::now(), status: None }
+    /// The entry of a request that begins now, which is traced where `traces` say so.
+    pub(crate) fn new(
+        id: HeaderValue,
+        method: Method,
+        headers: &HeaderMap,
+        traces: Option<&Traces>,
+    ) -> Entry {
+        let trace = traces.map(|traces| (traces.begin(headers), Cow::Borrowed("request")));
+        let began = Instant::now();
+        Entry { id, tenant: None, deployment: None, method, began, status: None, trace }
+    }
+
+    /// Names the request by what it is, where it is traced: `name` must be one of few.
+    pub(crate) fn named(&mut self, name: impl FnOnce() -> String) {
+        if let Some((_, named)) = &mut self.trace {
+            *named = Cow::Owned(name());
+        }
+    }
+
+    /// Where a prediction leaves when it passed its stations.
+    pub(crate) fn timeline(&self) -> Option<Timeline> {
+        self.trace.as_ref().and_then(|(trace, _)| trace.timeline())
+    }
+
+    /// The headers by which a caller finds the trace.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        if let Some((trace, _)) = &self.trace {
+            trace.tell(headers);
+        }
+    }
+
+    fn end_trace(&self) {
+        let Some((trace, name)) = &self.trace else { return };
+        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
+        let mut said = vec![
+            KeyValue::new("http.request.method", self.method.as_str().to_owned()),
+            KeyValue::new("http.response.status_code", i64::from(status)),
+            KeyValue::new("innkeeper.request_id", self.id().to_owned()),
+        ];
+        if let Some(tenant) = &self.tenant {
+            said.push(KeyValue::new("innkeeper.tenant", tenant.to_string()));
+        }
+        if let Some(deployment) = &self.deployment {
+            said.push(KeyValue::new("innkeeper.owner", deployment.model.owner.to_string()));
+            said.push(KeyValue::new("innkeeper.model", deployment.model.name.to_string()));
+            said.push(KeyValue::new("innkeeper.version", deployment.version.to_string()));
+        }
+        trace.end(name.to_string(), self.status.unwrap_or(StatusCode::OK), said);
     }
 
     /// The id as text.
@@ -107,6 +158,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.end_trace();
         // Successes are many and interest few; everything else is worth a line.
         let is_success = self.status.is_some_and(|status| status.is_success());
         macro_rules! line {

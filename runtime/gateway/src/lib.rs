@@ -21,6 +21,7 @@ mod gate;
 mod journal;
 mod jwt;
 mod route;
+mod traces;
 
 mod grpc;
 mod interface;
@@ -47,6 +48,7 @@ pub use cors::Cors;
 pub use jwt::{Fetching, JwtConfig, KeySource, TokenIssuer};
 pub use serve::{Gateway, Listener, Speaks};
 pub use tls::{ClientCertificates, Tls, TlsError, TlsFiles};
+pub use traces::Traces;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
-pub use v2::fuzzing;
+pub use {grpc::fuzzing as grpc_fuzzing, v2::fuzzing};

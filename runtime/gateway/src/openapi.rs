@@ -1,213 +1,26 @@
-//! The whole API as an OpenAPI 3.1 document. A test holds it against the routes.
+//! The whole API as an OpenAPI 3.1 document. A test holds its operations against the routes, another in `tests/it` what the
+//! server answers against it.
+//!
+//! Operations are rows of a table; schemas and parameters are data, in files beside it.
 
-use hyper::Method;
+mod operation;
+mod operations;
+
+use innkeeper_predict::Limits;
+use innkeeper_tensor::DType;
 use serde_json::{Map, Value, json};
 
+use self::operation::{Carries, Operation};
+use self::operations::{OWN, SHARED};
 use crate::GatewayConfig;
+use crate::error::Style;
 use crate::reply::{self, Reply};
+use crate::route::style;
 
-/// What a request or an answer carries.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Carries {
-    Nothing,
-    /// JSON of this schema.
-    Json(&'static str),
-    /// Anything else, of this type.
-    Other(&'static str),
-}
-
-use Carries::{Json, Nothing, Other};
-
-/// One operation: method, path, summary, the body that it takes, the status and the body of a success.
-struct Row(Method, &'static str, &'static str, Carries, u16, Carries);
-
-const GET: Method = Method::GET;
-const POST: Method = Method::POST;
-const PUT: Method = Method::PUT;
-const DELETE: Method = Method::DELETE;
-
-/// Any JSON object; what is in it says the summary's subject.
-const ANY: Carries = Json("Object");
-const TAR: &str = "application/x-tar";
-const OCTETS: &str = "application/octet-stream";
-
-/// What has a base path `/t/{owner}` in front too: a model of somebody else's that is shared.
-const SHARED: [Row; 24] = [
-    Row(GET, "/v2", "The server and its extensions", Nothing, 200, ANY),
-    Row(GET, "/v2/health/live", "Whether the server runs", Nothing, 200, ANY),
-    Row(GET, "/v2/health/ready", "Whether it takes predictions", Nothing, 200, ANY),
-    Row(GET, "/v2/models", "The models that the caller may see", Nothing, 200, ANY),
-    Row(GET, "/v2/models/{model}", "A model's tensors and versions", Nothing, 200, ANY),
-    Row(GET, "/v2/models/{model}/ready", "Whether a model is served", Nothing, 200, ANY),
-    Row(GET, "/v2/models/{model}/config", "A model's configuration", Nothing, 200, ANY),
-    Row(GET, "/v2/models/{model}/stats", "A model's statistics", Nothing, 200, ANY),
-    Row(GET, "/v2/models/stats", "All models' statistics", Nothing, 200, ANY),
-    Row(GET, "/v2/models/{model}/trace/setting", "Tracing, which is off", Nothing, 200, ANY),
-    Row(POST, "/v2/models/{model}/trace/setting", "Leaves tracing off", ANY, 200, ANY),
-    Row(POST, "/v2/models/{model}/infer", "One prediction", Json("Infer"), 200, ANY),
-    Row(POST, "/v2/models/{model}/generate", "Text from text", Json("Generate"), 200, ANY),
-    Row(
-        POST,
-        "/v2/models/{model}/generate_stream",
-        "Text from text, as events",
-        Json("Generate"),
-        200,
-        Other("text/event-stream"),
-    ),
-    Row(POST, "/v2/repository/index", "All versions and their states", ANY, 200, Json("Array")),
-    Row(POST, "/v2/repository/models/{model}/load", "Loads a model", Json("Load"), 200, ANY),
-    Row(POST, "/v2/repository/models/{model}/unload", "Unloads a model", ANY, 200, ANY),
-    Row(GET, "/v1/models", "The models, as OpenAI lists them", Nothing, 200, ANY),
-    Row(GET, "/v1/models/{model}", "A model, as OpenAI and others have it", Nothing, 200, ANY),
-    Row(GET, "/v1/models/{model}/versions/{version}", "A version's state", Nothing, 200, ANY),
-    Row(GET, "/v1/models/{model}/metadata", "A model's signature", Nothing, 200, ANY),
-    Row(POST, "/v1/models/{model}:predict", "One prediction", Json("Predict"), 200, ANY),
-    Row(POST, "/v1/embeddings", "Embeddings of texts", Json("Embeddings"), 200, ANY),
-    Row(
-        GET,
-        "/api/v1/models/{model}/versions/{version}/interface",
-        "A version's own OpenAPI document",
-        Nothing,
-        200,
-        ANY,
-    ),
-];
-
-/// What is the caller's own.
-const OWN: [Row; 69] = [
-    Row(GET, "/v2/logging", "What is kept of models' messages", Nothing, 200, ANY),
-    Row(POST, "/v2/logging", "Says what is kept of models' messages", Json("Logging"), 200, ANY),
-    Row(GET, "/v2/trace/setting", "Tracing, which is off", Nothing, 200, ANY),
-    Row(POST, "/v2/trace/setting", "Leaves tracing off", ANY, 200, ANY),
-    Row(GET, "/v2/systemsharedmemory/status", "Refused: there is none", Nothing, 501, ANY),
-    Row(GET, "/metrics", "For Prometheus", Nothing, 200, Other("text/plain")),
-    Row(GET, "/api/v1/openapi.json", "This document", Nothing, 200, ANY),
-    Row(GET, "/api/v1/models", "The tenant's models", Nothing, 200, ANY),
-    Row(GET, "/api/v1/models/{model}", "A model", Nothing, 200, ANY),
-    Row(DELETE, "/api/v1/models/{model}", "Deletes a model", Nothing, 204, Nothing),
-    Row(
-        POST,
-        "/api/v1/models/{model}/versions/{version}",
-        "Publishes a version: a bundle, or a bare component as application/wasm",
-        Other(TAR),
-        201,
-        ANY,
-    ),
-    Row(GET, "/api/v1/models/{model}/versions/{version}", "A version", Nothing, 200, ANY),
-    Row(
-        DELETE,
-        "/api/v1/models/{model}/versions/{version}",
-        "Deletes a version",
-        Nothing,
-        204,
-        Nothing,
-    ),
-    Row(
-        GET,
-        "/api/v1/models/{model}/versions/{version}/bundle",
-        "A version's bundle, as it was published",
-        Nothing,
-        200,
-        Other(TAR),
-    ),
-    Row(
-        GET,
-        "/api/v1/models/{model}/versions/{version}/hyperparameters",
-        "What a version can be trained with",
-        Nothing,
-        200,
-        ANY,
-    ),
-    Row(GET, "/api/v1/models/{model}/aliases/{alias}", "An alias", Nothing, 200, ANY),
-    Row(PUT, "/api/v1/models/{model}/aliases/{alias}", "Moves an alias", Json("Alias"), 200, ANY),
-    Row(
-        DELETE,
-        "/api/v1/models/{model}/aliases/{alias}",
-        "Deletes an alias",
-        Nothing,
-        204,
-        Nothing,
-    ),
-    Row(
-        GET,
-        "/api/v1/models/{model}/aliases/{alias}/history",
-        "What an alias stood for",
-        Nothing,
-        200,
-        ANY,
-    ),
-    Row(GET, "/api/v1/models/{model}/aliases/{alias}/rollout", "A rollout", Nothing, 200, ANY),
-    Row(
-        PUT,
-        "/api/v1/models/{model}/aliases/{alias}/rollout",
-        "Begins or changes a rollout",
-        Json("Rollout"),
-        200,
-        ANY,
-    ),
-    Row(
-        POST,
-        "/api/v1/models/{model}/aliases/{alias}/promote",
-        "Ends a rollout with its candidate",
-        ANY,
-        200,
-        ANY,
-    ),
-    Row(
-        POST,
-        "/api/v1/models/{model}/aliases/{alias}/rollback",
-        "Ends a rollout without its candidate, or moves an alias back",
-        ANY,
-        200,
-        ANY,
-    ),
-    Row(GET, "/api/v1/models/{model}/policy", "Which versions are kept", Nothing, 200, ANY),
-    Row(PUT, "/api/v1/models/{model}/policy", "Says which versions are kept", ANY, 200, ANY),
-    Row(GET, "/api/v1/models/{model}/sharing", "Whom a model is shared with", Nothing, 200, ANY),
-    Row(PUT, "/api/v1/models/{model}/sharing", "Shares a model", Json("Sharing"), 200, ANY),
-    Row(GET, "/api/v1/models/{model}/logs", "A model's messages", Nothing, 200, ANY),
-    Row(POST, "/api/v1/uploads", "Begins an upload", Nothing, 201, ANY),
-    Row(GET, "/api/v1/uploads/{upload}", "How far an upload is", Nothing, 200, ANY),
-    Row(Method::PATCH, "/api/v1/uploads/{upload}", "Appends to an upload", Other(OCTETS), 200, ANY),
-    Row(PUT, "/api/v1/uploads/{upload}", "Ends an upload", Nothing, 201, ANY),
-    Row(DELETE, "/api/v1/uploads/{upload}", "Gives an upload up", Nothing, 204, Nothing),
-    Row(GET, "/api/v1/blobs/{digest}", "Whether the host has a blob", Nothing, 200, ANY),
-    Row(GET, "/api/v1/audit", "The audit log", Nothing, 200, ANY),
-    Row(GET, "/api/v1/usage", "Usage by hour or day", Nothing, 200, ANY),
-    Row(GET, "/api/v1/tenants/{tenant}/usage", "What a tenant uses", Nothing, 200, ANY),
-    Row(GET, "/api/v1/tenants/{tenant}/limits", "A tenant's limits", Nothing, 200, ANY),
-    Row(PUT, "/api/v1/tenants/{tenant}/limits", "Sets a tenant's limits", ANY, 200, ANY),
-    Row(GET, "/api/v1/tenants", "All tenants", Nothing, 200, ANY),
-    Row(POST, "/api/v1/tenants", "Makes a tenant", Json("Tenant"), 201, ANY),
-    Row(GET, "/api/v1/tenants/{tenant}/keys", "A tenant's keys", Nothing, 200, ANY),
-    Row(POST, "/api/v1/tenants/{tenant}/keys", "Makes a key", Json("Key"), 201, ANY),
-    Row(DELETE, "/api/v1/keys/{id}", "Revokes a key", Nothing, 204, Nothing),
-    Row(GET, "/api/v1/whoami", "Whose key this is", Nothing, 200, ANY),
-    Row(GET, "/v1/files", "Datasets, as OpenAI lists files", Nothing, 200, ANY),
-    Row(POST, "/v1/files", "Makes a dataset of a file", Other("multipart/form-data"), 200, ANY),
-    Row(GET, "/v1/files/{file}", "A dataset, as OpenAI has it", Nothing, 200, ANY),
-    Row(GET, "/v1/files/{file}/content", "A job's numbers", Nothing, 200, Other("text/csv")),
-    Row(DELETE, "/v1/files/{file}", "Deletes a dataset", Nothing, 200, ANY),
-    Row(GET, "/v1/fine_tuning/jobs", "Jobs, as OpenAI lists them", Nothing, 200, ANY),
-    Row(POST, "/v1/fine_tuning/jobs", "Submits a training job", ANY, 200, ANY),
-    Row(GET, "/v1/fine_tuning/jobs/{job}", "A job, as OpenAI has it", Nothing, 200, ANY),
-    Row(GET, "/v1/fine_tuning/jobs/{job}/events", "What happened in a job", Nothing, 200, ANY),
-    Row(GET, "/v1/fine_tuning/jobs/{job}/checkpoints", "A job's epochs", Nothing, 200, ANY),
-    Row(POST, "/v1/fine_tuning/jobs/{job}/pause", "Rests a job", Nothing, 200, ANY),
-    Row(POST, "/v1/fine_tuning/jobs/{job}/resume", "Goes on with a job", Nothing, 200, ANY),
-    Row(POST, "/v1/fine_tuning/jobs/{job}/cancel", "Ends a job", Nothing, 200, ANY),
-    Row(GET, "/api/v1/datasets", "The tenant's datasets", Nothing, 200, ANY),
-    Row(GET, "/api/v1/datasets/{dataset}", "A dataset", Nothing, 200, ANY),
-    Row(POST, "/api/v1/datasets/{dataset}", "Makes a dataset", ANY, 201, ANY),
-    Row(DELETE, "/api/v1/datasets/{dataset}", "Deletes a dataset", Nothing, 204, Nothing),
-    Row(GET, "/api/v1/jobs", "The tenant's jobs", Nothing, 200, ANY),
-    Row(POST, "/api/v1/jobs", "Submits a job", ANY, 201, ANY),
-    Row(GET, "/api/v1/jobs/{job}", "A job", Nothing, 200, ANY),
-    Row(POST, "/api/v1/jobs/{job}/pause", "Rests a job", Nothing, 202, ANY),
-    Row(POST, "/api/v1/jobs/{job}/resume", "Goes on with a job", Nothing, 202, ANY),
-    Row(POST, "/api/v1/jobs/{job}/cancel", "Ends a job", Nothing, 202, ANY),
-    Row(GET, "/api/v1/jobs/{job}/events", "What happened in a job", Nothing, 200, ANY),
-];
+/// What every operation that wants a key may answer.
+const FAILS_ANYWHERE: [u16; 5] = [401, 403, 431, 500, 503];
+/// What one may answer that wants none.
+const FAILS_OPEN: [u16; 1] = [431];
 
 /// `GET /api/v1/openapi.json`
 pub(crate) fn document(config: &GatewayConfig) -> Reply {
@@ -215,19 +28,6 @@ pub(crate) fn document(config: &GatewayConfig) -> Reply {
 }
 
 fn value(config: &GatewayConfig) -> Value {
-    let mut paths: Map<String, Value> = Map::new();
-    let mut add = |path: &str, row: &Row| {
-        let at = paths.entry(path).or_insert_with(|| json!({"parameters": parameters(path)}));
-        at[row.0.as_str().to_lowercase()] = operation(path, row);
-    };
-    for row in &SHARED {
-        add(row.1, row);
-        add(&format!("/t/{{owner}}{}", row.1), row);
-        if let Some(path) = with_version(row.1) {
-            add(&path, row);
-        }
-    }
-    OWN.iter().for_each(|row| add(row.1, row));
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -235,16 +35,34 @@ fn value(config: &GatewayConfig) -> Value {
             "version": config.version,
             "description": "Models as sandboxed guests, served over the Open Inference Protocol, TensorFlow Serving's and OpenAI's \
                 REST, and managed. A model of another tenant's that is shared has /t/OWNER in front of its path. Errors have the \
-                form of the protocol they belong to.",
+                form of the protocol they belong to. A query may only have the keys that are listed.",
         },
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
-        "paths": paths,
+        "paths": paths(),
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "parameters": read(include_str!("openapi/parameters.json")),
             "schemas": schemas(),
         },
     })
+}
+
+fn paths() -> Map<String, Value> {
+    let mut paths: Map<String, Value> = Map::new();
+    let mut add = |path: &str, row: &Operation| {
+        let at = paths.entry(path).or_insert_with(|| json!({"parameters": names(path)}));
+        at[row.method] = operation(path, row);
+    };
+    for row in SHARED {
+        add(row.path, row);
+        add(&format!("/t/{{owner}}{}", row.path), row);
+        if let Some(path) = with_version(row.path) {
+            add(&path, row);
+        }
+    }
+    OWN.iter().for_each(|row| add(row.path, row));
+    paths
 }
 
 /// The path that names a version or an alias, where one can be named.
@@ -253,144 +71,142 @@ fn with_version(path: &str) -> Option<String> {
     Some(format!("/v2/models/{{model}}/versions/{{version}}{rest}"))
 }
 
-fn parameters(path: &str) -> Vec<Value> {
+/// What the path itself names.
+fn names(path: &str) -> Vec<Value> {
     let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let parameter = |name| {
-        let schema = json!({"type": "string", "minLength": 1});
-        json!({"name": name, "in": "path", "required": true, "schema": schema, "example": name})
+        let schema = match name {
+            "owner" | "tenant" => of_schema("TenantName"),
+            "model" | "version" | "alias" | "dataset" => of_schema("Name"),
+            "digest" => of_schema("Digest"),
+            "upload" => json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+            // What the server made up.
+            _ => json!({"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"}),
+        };
+        json!({"name": name, "in": "path", "required": true, "schema": schema})
     };
     names.map(parameter).collect()
 }
 
-fn operation(path: &str, row: &Row) -> Value {
-    let Row(method, _, summary, takes, status, gives) = row;
+fn operation(path: &str, row: &Operation) -> Value {
     let plain = |part: &str| part.replace(['{', '}', '.'], "").replace([':', '-'], "_");
     let parts = path.split('/').filter(|part| !part.is_empty()).map(plain);
-    let id = parts.fold(method.as_str().to_lowercase(), |id, part| format!("{id}_{part}"));
-    let mut responses = json!({
-        "default": {
-            "description": "What went wrong.",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-        },
-    });
-    responses[status.to_string()] = match content(*gives) {
-        Some(content) => json!({"description": summary, "content": content}),
-        None => json!({"description": summary}),
-    };
-    let mut operation = json!({"operationId": id, "summary": summary, "responses": responses});
-    if let Some(content) = content(*takes) {
-        operation["requestBody"] = json!({"content": content, "required": *takes != ANY});
+    let id = parts.fold(row.method.to_owned(), |id, part| format!("{id}_{part}"));
+    let mut operation =
+        json!({"operationId": id, "summary": row.summary, "responses": responses(path, row)});
+    if let Some(content) = content(row.takes) {
+        operation["requestBody"] = json!({"content": content, "required": row.needs_body});
     }
-    if matches!(path, "/v2/health/live" | "/v2/health/ready") {
+    if !row.parameters.is_empty() {
+        let reference = |name| json!({"$ref": format!("#/components/parameters/{name}")});
+        operation["parameters"] = row.parameters.iter().map(reference).collect();
+    }
+    if is_open(path) {
         operation["security"] = json!([]);
     }
     operation
 }
 
-fn content(carries: Carries) -> Option<Value> {
-    match carries {
-        Nothing => None,
-        Json(name) => {
-            let schema = json!({"$ref": format!("#/components/schemas/{name}")});
-            Some(json!({"application/json": {"schema": schema}}))
-        }
-        Other(kind) => Some(json!({kind: {}})),
+fn is_open(path: &str) -> bool {
+    matches!(path, "/v2/health/live" | "/v2/health/ready")
+}
+
+fn responses(path: &str, row: &Operation) -> Map<String, Value> {
+    let error = content(Carries::Json(match style(path) {
+        Style::Protocol => "ProtocolError",
+        Style::OpenAi => "OpenAiError",
+        Style::Manage => "Error",
+    }));
+    let anywhere: &[u16] = if is_open(path) { &FAILS_OPEN } else { &FAILS_ANYWHERE };
+    let mut responses = Map::new();
+    for status in anywhere.iter().chain(row.fails) {
+        responses.insert(status.to_string(), response(meaning(*status), error.clone()));
+    }
+    for status in row.also.iter().chain([&row.status]) {
+        responses.insert(status.to_string(), response(row.summary, content(row.gives)));
+    }
+    responses
+}
+
+fn response(description: &str, content: Option<Value>) -> Value {
+    match content {
+        Some(content) => json!({"description": description, "content": content}),
+        None => json!({"description": description}),
     }
 }
 
+/// What the status of an error says.
+fn meaning(status: u16) -> &'static str {
+    match status {
+        400 => "The request cannot be read; the text names what was wanted.",
+        401 => "There is no valid key.",
+        403 => "The key does not allow it.",
+        404 => "There is nothing of this name for this caller.",
+        408 => "The body came too slowly.",
+        409 => "It does not go together with what is there.",
+        413 => "The body is too large.",
+        415 => "The body is of a type or a coding that is not taken.",
+        422 => "It was read, and does not fit or is refused.",
+        429 => "Too much at once; see Retry-After.",
+        431 => "There are too many headers.",
+        500 => "The model or the server failed.",
+        501 => "This is not served.",
+        503 => "The server is busy; see Retry-After.",
+        504 => "There was no answer in time.",
+        507 => "A limit of the tenant's, or the disk, is full.",
+        _ => "It failed.",
+    }
+}
+
+fn content(carries: Carries) -> Option<Value> {
+    let of = |schema| json!({"schema": of_schema(schema)});
+    match carries {
+        Carries::Nothing => None,
+        Carries::Json(schema) => Some(json!({"application/json": of(schema)})),
+        Carries::Either(schema, kind) => Some(json!({"application/json": of(schema), kind: {}})),
+        Carries::Other(kind) => Some(json!({kind: {}})),
+        Carries::Form(schema) => Some(json!({"multipart/form-data": of(schema)})),
+    }
+}
+
+fn of_schema(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+/// The schemas: those that are written down, and those that follow from what is elsewhere.
 fn schemas() -> Value {
-    let text = || json!({"type": "string"});
-    let flag = || json!({"type": "boolean"});
-    let whole = || json!({"type": "integer", "minimum": 0});
-    json!({
-        "Object": {"type": "object"},
-        "Array": {"type": "array"},
-        "Error": {
-            "type": "object",
-            "required": ["error"],
-            "properties": {"error": {"type": ["string", "object"]}},
-        },
-        "Infer": {
-            "type": "object",
-            "required": ["inputs"],
-            "properties": {
-                "id": text(),
-                "parameters": {"type": "object"},
-                "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Tensor"}},
-                "outputs": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "required": ["name"],
-                        "properties": {"name": text(), "parameters": {"type": "object"}},
-                    },
-                },
-            },
-        },
-        "Tensor": {
-            "type": "object",
-            "required": ["name", "datatype", "shape"],
-            "properties": {
-                "name": text(),
-                "datatype": {"enum": innkeeper_tensor::DType::ALL.map(|dtype| dtype.name())},
-                "shape": {"type": "array", "items": whole()},
-                "data": {"type": "array"},
-                "parameters": {"type": "object"},
-            },
-        },
-        "Generate": {
-            "type": "object",
-            "properties": {"id": text(), "text_input": text(), "parameters": {"type": "object"}},
-        },
-        "Predict": {
-            "type": "object",
-            "properties": {"signature_name": text(), "instances": {"type": "array"}, "inputs": {}},
-        },
-        "Embeddings": {
-            "type": "object",
-            "required": ["model", "input"],
-            "properties": {
-                "model": text(),
-                "input": {"anyOf": [text(), {"type": "array", "items": text()}]},
-                "encoding_format": {"enum": ["float", "base64"]},
-            },
-        },
-        "Load": {"type": "object", "properties": {"parameters": {"type": "object"}}},
-        "Logging": {
-            "type": "object",
-            "properties": {
-                "log_info": flag(),
-                "log_warning": flag(),
-                "log_error": flag(),
-                "log_verbose_level": whole(),
-            },
-        },
-        "Alias": {
-            "type": "object",
-            "required": ["version"],
-            "properties": {"version": text(), "force": flag()},
-        },
-        "Rollout": {"type": "object"},
-        "Sharing": {
-            "type": "object",
-            "required": ["with"],
-            "properties": {"with": {"anyOf": [{"const": "all"}, {"type": "array", "items": text()}]}},
-        },
-        "Tenant": {"type": "object", "required": ["name"], "properties": {"name": text()}},
-        "Key": {
-            "type": "object",
-            "required": ["scopes"],
-            "properties": {
-                "scopes": {"type": "array", "items": {"enum": ["predict", "publish", "admin"]}},
-                "label": text(),
-            },
-        },
-    })
+    let mut schemas = read(include_str!("openapi/schemas.json"));
+    schemas["Datatype"] = json!({"enum": DType::ALL.map(|dtype| dtype.name())});
+    let limits = Limits::default().rows();
+    let named = |kind: Value| -> Map<String, Value> {
+        let named = |(name, _, meaning): &(&'static str, u64, &'static str)| {
+            let schema =
+                json!({"type": kind, "minimum": 0, "maximum": u64::MAX, "description": meaning});
+            ((*name).to_owned(), schema)
+        };
+        limits.iter().map(named).collect()
+    };
+    let names: Vec<&str> = limits.iter().map(|(name, ..)| *name).collect();
+    schemas["Limits"] =
+        json!({"type": "object", "required": names, "properties": named("integer".into())});
+    schemas["LimitsWish"] = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "properties": named(json!(["integer", "null"])),
+    });
+    schemas
+}
+
+/// A file of this folder.
+fn read(text: &str) -> Value {
+    serde_json::from_str(text).expect("a file of ours, which a test reads")
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use hyper::Method;
 
     use super::*;
     use crate::route::resolve;
@@ -439,6 +255,35 @@ mod tests {
             {
                 let id = operation["operationId"].as_str().unwrap();
                 assert!(ids.insert(id.to_owned()), "{id} twice");
+            }
+        }
+    }
+
+    /// A schema or a parameter that a reference names is there, and what is there is named.
+    #[test]
+    fn references_lead_somewhere() {
+        let value = value(&GatewayConfig::default());
+        let text = value.to_string();
+        let mut named = BTreeSet::new();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(value.pointer(pointer).is_some(), "{pointer} is not there");
+            named.insert(pointer.to_owned());
+        }
+        for kind in ["schemas", "parameters"] {
+            for name in value["components"][kind].as_object().unwrap().keys() {
+                let pointer = format!("/components/{kind}/{name}");
+                assert!(named.contains(&pointer), "nothing refers to {pointer}");
+            }
+        }
+    }
+
+    /// No status of an error is without its meaning.
+    #[test]
+    fn every_status_says_what_it_means() {
+        for row in SHARED.iter().chain(OWN) {
+            for status in row.fails.iter().chain(&FAILS_ANYWHERE) {
+                assert_ne!(meaning(*status), meaning(0), "{status} of {}", row.path);
             }
         }
     }

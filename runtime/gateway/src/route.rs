@@ -78,6 +78,7 @@ pub(crate) enum Route<'a> {
     FinishUpload { upload: &'a str },
     CancelUpload { upload: &'a str },
     Blob { digest: &'a str },
+    Activity,
     Audit,
     UsagePeriods,
     Usage { tenant: &'a str },
@@ -114,6 +115,12 @@ pub(crate) enum Route<'a> {
 }
 
 impl Route<'_> {
+    /// What it is called in traces, whatever the path names.
+    pub(crate) fn name(&self) -> String {
+        let text = format!("{self:?}");
+        text.split([' ', '(']).next().unwrap_or_default().to_owned()
+    }
+
     /// Whether the route is open to everybody: liveness and readiness, and nothing else.
     pub(crate) fn is_open(&self) -> bool {
         matches!(self, Route::Live { owner: None } | Route::Ready { owner: None })
@@ -377,6 +384,7 @@ fn manage<'a>(method: &Method, rest: &[&'a str]) -> Result<Route<'a>, Failure> {
         ),
         ["blobs", digest] => pick(method, [(GET, Route::Blob { digest })]),
         ["usage"] => pick(method, [(GET, Route::UsagePeriods)]),
+        ["activity"] => pick(method, [(GET, Route::Activity)]),
         ["audit"] => pick(method, [(GET, Route::Audit)]),
         ["tenants"] => pick(method, [(GET, Route::Tenants), (Method::POST, Route::CreateTenant)]),
         ["tenants", tenant, "usage"] => pick(method, [(GET, Route::Usage { tenant })]),

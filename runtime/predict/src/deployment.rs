@@ -398,7 +398,7 @@ impl Deployment {
     }
 
     /// Warm instances, those of `caller` or of all.
-    pub(crate) fn warm_instances(&self, caller: Option<&TenantName>) -> u64 {
+    pub fn warm_instances(&self, caller: Option<&TenantName>) -> u64 {
         let state = self.state();
         let callers = state.callers.iter().filter(|(name, _)| caller.is_none_or(|c| c == *name));
         callers.map(|(_, caller)| caller.warm.len() as u64).sum()

@@ -20,7 +20,7 @@ use crate::stats::Watch;
 use crate::tenant::{Tenant, Usage};
 use crate::{
     Batching, Breach, Deployment, Endpoint, LimitOverrides, Limits, LogLevels, Logs, NotFound,
-    PredictError, Registry, Schedule, Traffic, Via,
+    PredictError, Registry, Schedule, Timeline, Traffic, Via,
 };
 
 /// How predictions are made.
@@ -62,6 +62,8 @@ pub struct Request {
     pub outputs: Vec<String>,
     /// What it says about its turn.
     pub schedule: Schedule,
+    /// Where it leaves when it passed its stations, where it is traced.
+    pub timeline: Option<Timeline>,
 }
 
 /// The answer to one prediction.
@@ -196,8 +198,7 @@ impl Predictor {
         turn: Turn,
         mut watch: Watch,
     ) -> Result<(Job, oneshot::Receiver<Answer>), PredictError> {
-        let Request { caller, deployment, via: _, id, parameters, inputs, outputs, schedule } =
-            request;
+        let Request { caller, deployment, id, parameters, inputs, outputs, schedule, .. } = request;
         let (tenant, now) = (self.tenant(&caller), Instant::now());
         let limits = tenant.limits().lowered(&deployment.limits);
         let patience = Patience::new(now, &limits, schedule.timeout_us);
@@ -230,6 +231,7 @@ impl Predictor {
             cancel: Cancel::default(),
             places,
             sequence,
+            timeline: request.timeline,
             watch,
             answer,
         };

@@ -14,7 +14,7 @@ use crate::deployment::Loaded;
 use crate::sequences::InSequence;
 use crate::stats::{self, Laps, Watch};
 use crate::tenant::Tenant;
-use crate::{Deployment, Fault, Isolation, Limits, PredictError, Predictor};
+use crate::{Deployment, Fault, Isolation, Limits, PredictError, Predictor, Timeline};
 
 /// The outputs of one request, in no order.
 pub(crate) type Answer = Result<Vec<Named>, PredictError>;
@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) places: [Option<InFlight>; 2],
     /// Its turn in the sequence that it belongs to, if it does.
     pub(crate) sequence: Option<InSequence>,
+    /// Where it leaves when it passed its stations, where it is traced.
+    pub(crate) timeline: Option<Timeline>,
     /// Where it is counted.
     pub(crate) watch: Watch,
     pub(crate) answer: oneshot::Sender<Answer>,
@@ -87,6 +89,7 @@ impl Job {
             deadline: self.deadline,
             deadline_ms_max: self.limits.deadline_ms_max,
             cancel: self.cancel.clone(),
+            work: self.timeline.is_some().then(Arc::default),
         };
         let mut laps = Laps::default();
         let host = self.host();
@@ -96,7 +99,7 @@ impl Job {
         }
         let us = micros(began.elapsed());
         self.deployment.note_duration(us);
-        self.finish(us, answer, &laps);
+        self.finish(us, answer, &laps, rows);
     }
 
     fn host(&self) -> Host {
@@ -109,8 +112,13 @@ impl Job {
         }
     }
 
-    /// Accounts for it and tells its caller, who may have left.
-    fn finish(mut self, us: u64, answer: Answer, laps: &Laps) {
+    /// Accounts for it and tells its caller, who may have left. `rows` are all that ran with it.
+    fn finish(mut self, us: u64, answer: Answer, laps: &Laps, rows: u64) {
+        if let Some(timeline) = &self.timeline
+            && let Some(stations) = self.watch.stations(laps, rows)
+        {
+            timeline.set(stations);
+        }
         match &answer {
             Ok(_) => self.watch.succeeded(laps),
             Err(error) => self.watch.failed(error),
@@ -177,7 +185,7 @@ impl Batch {
                 jobs[0].watch.stats().executed(rows, &laps);
                 for (job, answer) in jobs.into_iter().zip(answers) {
                     let share = us.saturating_mul(job.rows) / rows.max(1);
-                    job.finish(share, Ok(answer), &laps);
+                    job.finish(share, Ok(answer), &laps, rows);
                 }
             }
             // One of them may be to blame: each is tried by itself, at the same time as the others.
@@ -189,7 +197,7 @@ impl Batch {
                 }
             }
             Err(error) => {
-                jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()), &laps));
+                jobs.into_iter().for_each(|job| job.finish(0, Err(error.clone()), &laps, 0));
             }
         }
     }
@@ -261,6 +269,7 @@ impl Batch {
             deadline: began + deadline.saturating_duration_since(began) / 2,
             deadline_ms_max: first.limits.deadline_ms_max,
             cancel: Cancel::when_all(cancels),
+            work: self.0.iter().any(|job| job.timeline.is_some()).then(Arc::default),
         })
     }
 }
@@ -336,6 +345,7 @@ impl Host {
         laps: &mut Laps,
     ) -> Result<Vec<Named>, PredictError> {
         let began = Instant::now();
+        laps.began = Some(began);
         let warm = match (&mut sequence, self.deployment.isolation) {
             (Some(sequence), _) => {
                 self.deployment.touch(began);
@@ -355,8 +365,12 @@ impl Host {
         };
         let ready = Instant::now();
         laps.input = ready - began;
+        let work = call.work.clone();
         let answer = instance.predict(call).await;
         laps.infer = ready.elapsed();
+        if let Some(work) = work {
+            (laps.kernels, laps.operations) = (work.time(), work.operations());
+        }
         let usable = answer.as_ref().err().is_none_or(GuestError::leaves_instance_usable);
         if let Some(sequence) = sequence {
             // What it holds is the sequence's state, so that it may be held between two calls and be worn.

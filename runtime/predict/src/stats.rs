@@ -14,7 +14,7 @@ use innkeeper_catalog::TenantName;
 use innkeeper_sandbox::GuestError;
 use innkeeper_tensor::{Named, Signature};
 
-use crate::{Fault, PredictError};
+use crate::{Fault, PredictError, Stations};
 
 /// Different batch sizes that are told apart; executions of yet another size count in the totals alone.
 const BATCH_SIZES_MAX: usize = 32;
@@ -245,9 +245,15 @@ impl Default for Stats {
 /// How long the parts of one execution took.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Laps {
+    /// When an instance was looked for, if it came to that.
+    pub(crate) began: Option<Instant>,
     pub(crate) input: Duration,
     pub(crate) infer: Duration,
     pub(crate) output: Duration,
+    /// What of `infer` was the kernels', where somebody asks.
+    pub(crate) kernels: Duration,
+    /// Operations that they were asked for then.
+    pub(crate) operations: u64,
 }
 
 impl Stats {
@@ -354,6 +360,21 @@ impl Watch {
         self.stats.running.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// When it passed its stations: none before an instance was looked for.
+    pub(crate) fn stations(&self, laps: &Laps, rows: u64) -> Option<Stations> {
+        Some(Stations {
+            began: self.began,
+            admitted: self.began + self.queued?,
+            wanted: laps.began?,
+            instance: laps.input,
+            guest: laps.infer,
+            kernels: laps.kernels,
+            operations: laps.operations,
+            check: laps.output,
+            rows,
+        })
+    }
+
     /// The caller's numbers.
     pub(crate) fn stats(&self) -> &Stats {
         &self.stats
@@ -443,7 +464,7 @@ mod tests {
 
     fn laps(ns: u64) -> Laps {
         let [input, infer, output] = [1, ns, 2].map(Duration::from_nanos);
-        Laps { input, infer, output }
+        Laps { input, infer, output, ..Laps::default() }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::bindings::Plugin;
 use crate::bindings::exports::innkeeper::model::model as wit;
 use crate::bindings::innkeeper::model::types;
 use crate::host::{Current, State, dtype_from_wit};
-use crate::{Cancel, GuestError};
+use crate::{Cancel, GuestError, Work};
 
 /// A guest that has been loaded. It answers one call at a time, and none after an error that it did not answer itself.
 pub struct Instance {
@@ -34,6 +34,8 @@ pub struct Call {
     pub deadline_ms_max: u64,
     /// Stops the guest earlier.
     pub cancel: Cancel,
+    /// Where it is counted what kernels do for it, if anybody asks.
+    pub work: Option<Arc<Work>>,
 }
 
 impl Instance {
@@ -70,6 +72,7 @@ impl Instance {
             limit: "deadline_ms_max",
             limit_ms: call.deadline_ms_max,
             cancel: call.cancel,
+            work: call.work,
         });
         self.store.set_epoch_deadline(1);
         let model = self.plugin.innkeeper_model_model();

@@ -21,6 +21,7 @@ mod program;
 mod runner;
 mod seal;
 mod trainer;
+mod work;
 
 mod artefact;
 mod bindings;
@@ -42,3 +43,4 @@ pub use trainer::{
     Column, Feed, Hyperparameter, Made, Metrics, Plan, Position, Setting, SettingKind, Statistics,
     Task, Trainer, Turn,
 };
+pub use work::Work;

@@ -270,6 +270,7 @@ impl Trainer {
             limit: turn.limit,
             limit_ms: turn.limit_ms,
             cancel: turn.cancel,
+            work: None,
         });
     }
 

@@ -259,6 +259,7 @@ fn guest_call(path: &str, inputs: Vec<Named>) -> Call {
         deadline: Instant::now() + Duration::from_millis(DEADLINE_MS_MAX),
         deadline_ms_max: DEADLINE_MS_MAX,
         cancel: Cancel::default(),
+        work: None,
     }
 }
 

@@ -114,6 +114,7 @@ impl Host {
             inputs: vec![Named { name: "INPUT0".into(), tensor: input }],
             outputs: vec![],
             schedule: Schedule::default(),
+            timeline: None,
         };
         let answer = self.predictor.predict(request).await.map_err(|error| error.to_string())?;
         Ok(answer.outputs[0].tensor.elements::<f32>().unwrap().to_vec())

@@ -124,6 +124,7 @@ fn request(
         inputs: tensors::inputs(message.inputs, message.raw_input_contents)?,
         outputs: wanted.iter().map(|wanted| wanted.name.clone()).collect(),
         schedule,
+        timeline: entry.timeline(),
     };
     Ok((request, Asked { id: message.id, raw, tells_final, wanted }))
 }

@@ -7,6 +7,8 @@ mod answer;
 mod call;
 mod extensions;
 mod frame;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod health;
 mod infer;
 mod messages;
@@ -46,6 +48,8 @@ use crate::journal::{Entry, X_INNKEEPER_VERSION, X_REQUEST_ID};
 /// No message but one with tensors is larger.
 const SMALL_BYTES_MAX: u64 = 64 << 10;
 const SERVICE: &str = "/inference.GRPCInferenceService/";
+/// The code of a call that is not here.
+const UNIMPLEMENTED: &str = "unimplemented";
 
 /// Whether a request is a gRPC call.
 pub(crate) fn is_call(version: Version, headers: &HeaderMap) -> bool {
@@ -57,8 +61,9 @@ pub(crate) fn is_call(version: Version, headers: &HeaderMap) -> bool {
 
 /// Answers a call: id, gate, handler, journal.
 pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Answer> {
-    let mut entry = Entry::new(app.ids.of(request.headers()), request.method().clone());
-    let id = entry.id.clone();
+    let (id, headers) = (app.ids.of(request.headers()), request.headers());
+    let traces = app.config.traces.as_ref();
+    let mut entry = Entry::new(id.clone(), request.method().clone(), headers, traces);
     let answer = handle(app, request, &mut entry).await;
     let mut answer = match answer {
         Ok(answer) => {
@@ -72,6 +77,7 @@ pub(crate) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Respons
         }
     };
     answer.headers_mut().insert(X_REQUEST_ID, id);
+    entry.tell(answer.headers_mut());
     if let Some(version) = entry.version() {
         answer.headers_mut().insert(X_INNKEEPER_VERSION, version);
     }
@@ -110,9 +116,20 @@ async fn handle(
     let method = path.strip_prefix(SERVICE).unwrap_or("");
     if method == "ModelStreamInfer" {
         call.caller.require(innkeeper_catalog::Scope::Predict)?;
+        entry.named(|| named(method));
         return Ok(response(stream::answers(Arc::new(call), messages)));
     }
-    call.in_time(unary(&call, method, messages, entry)).await.map(success)
+    let answer = call.in_time(unary(&call, method, messages, entry)).await;
+    // Anybody's text must not become the name of a span.
+    if answer.as_ref().err().is_none_or(|failure| failure.code != UNIMPLEMENTED) {
+        entry.named(|| named(method));
+    }
+    answer.map(success)
+}
+
+/// A method's name in traces.
+fn named(method: &str) -> String {
+    format!("{}{method}", &SERVICE[1..])
 }
 
 /// What is known of a call before its message is read: who makes it, and when it has waited long enough.
@@ -173,7 +190,7 @@ fn unimplemented(method: &str) -> Failure {
     } else {
         "there is no such call here"
     };
-    Failure::new(StatusCode::NOT_IMPLEMENTED, "unimplemented", text)
+    Failure::new(StatusCode::NOT_IMPLEMENTED, UNIMPLEMENTED, text)
 }
 
 /// Calls that want no key: liveness and readiness, and nothing else.

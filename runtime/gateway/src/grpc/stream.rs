@@ -51,7 +51,9 @@ async fn next(call: &Call, messages: &mut Messages) -> Result<Option<Held>, Fail
 
 /// The answer to one request. What goes wrong with it is told in its place, and the stream goes on.
 async fn answer(call: &Call, mut held: Held) -> Result<Framed, Failure> {
-    let mut entry = Entry::new(call.id.clone(), hyper::Method::POST);
+    let traces = call.app.config.traces.as_ref();
+    let mut entry = Entry::new(call.id.clone(), hyper::Method::POST, &call.headers, traces);
+    entry.named(|| "inference.GRPCInferenceService/ModelStreamInfer".to_owned());
     entry.tenant = Some(call.caller.tenant.clone());
     let answer = call.in_time(infer(call, &mut held, Way::Stream, &mut entry)).await;
     match answer {

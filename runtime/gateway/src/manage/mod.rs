@@ -1,5 +1,6 @@
 //! The management API under `/api/v1`.
 
+mod activity;
 pub(crate) mod audit;
 mod datasets;
 mod jobs;
@@ -67,6 +68,7 @@ pub(crate) async fn handle(
         Route::Usage { tenant } => tenants::usage(at, tenant).await,
         Route::ShowLimits { tenant } => tenants::limits(at, tenant).await,
         Route::SetLimits { tenant } => tenants::set_limits(at, tenant, body).await,
+        Route::Activity => activity::show(at),
         Route::UsagePeriods => usage::export(at).await,
         Route::Audit => audit::list(at).await,
         Route::Tenants => tenants::list(at).await,

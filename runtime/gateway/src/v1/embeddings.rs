@@ -112,8 +112,9 @@ pub(crate) async fn embeddings(
     let vectors_out = vectors_out.name.clone();
     let user = user.map(|user| ("user".to_owned(), Value::from(user).to_string()));
     let id = entry.id().to_owned();
-    let predicted =
-        call::predict(at, choice, id, user.into_iter().collect(), vec![input], wants).await?;
+    let parameters = user.into_iter().collect();
+    let timeline = entry.timeline();
+    let predicted = call::predict(at, choice, id, parameters, vec![input], wants, timeline).await?;
 
     let output = |name: &str| predicted.outputs.iter().find(|output| output.name == name);
     let vectors = output(&vectors_out).ok_or_else(|| Failure::internal("an output is missing"))?;

@@ -145,11 +145,24 @@ pub(crate) async fn list(at: Exchange<'_>) -> Result<Reply, Failure> {
         has_more: bool,
     }
     at.caller.require(Scope::Publish)?;
-    // Everything is one page.
-    Query::read(at.parts.uri.query(), &["after", "limit", "order", "purpose"])?;
-    let records = at.app.catalog.datasets(&at.caller.tenant).await?;
-    let data = records.iter().map(told).collect::<Result<_, _>>()?;
-    Ok(json(&List { object: "list", data, has_more: false }))
+    let query = Query::read(at.parts.uri.query(), &["after", "limit", "order", "purpose"])?;
+    let limit = query.one::<u32>("limit")?.map_or(usize::MAX, |limit| limit as usize);
+    let after = query.one::<String>("after")?;
+    let mut records = at.app.catalog.datasets(&at.caller.tenant).await?;
+    records.sort_by_key(|record| record.created_ms);
+    match query.one::<String>("order")?.as_deref() {
+        None | Some("desc") => records.reverse(),
+        Some("asc") => {}
+        Some(_) => return Err(Failure::bad_request("order: wanted asc or desc")),
+    }
+    let is_seen = |record: &&DatasetRecord| Some(record.name.as_str()) == after.as_deref();
+    let begin = records.iter().position(|record| is_seen(&record)).map_or(0, |at| at + 1);
+    // Every dataset is for that.
+    let is_asked = query.one::<String>("purpose")?.is_none_or(|purpose| purpose == "fine-tune");
+    let rest = if is_asked { &records[begin..] } else { &[] };
+    let shown = &rest[..rest.len().min(limit)];
+    let data = shown.iter().map(told).collect::<Result<_, _>>()?;
+    Ok(json(&List { object: "list", data, has_more: rest.len() > shown.len() }))
 }
 
 /// `GET /v1/files/{f}`

@@ -331,7 +331,9 @@ fn told_event(job: &str, event: &JobEvent) -> Value {
 /// kept.
 pub(crate) async fn checkpoints(at: Exchange<'_>, id: &str) -> Result<Reply, Failure> {
     let record = record(at, id).await?;
-    Query::read(at.parts.uri.query(), &["after", "limit"])?;
+    let query = Query::read(at.parts.uri.query(), &["after", "limit"])?;
+    let limit = query.one::<u32>("limit")?.map_or(usize::MAX, |limit| limit as usize);
+    let after = query.one::<String>("after")?;
     let progress: Progress = serde_json::from_str(&record.progress).unwrap_or_default();
     let per_epoch = progress.steps / u64::from(progress.epochs.max(1));
     let number = |metrics: &BTreeMap<String, f64>, name: &str| metrics.get(name).copied();
@@ -356,5 +358,10 @@ pub(crate) async fn checkpoints(at: Exchange<'_>, id: &str) -> Result<Reply, Fai
             "fine_tuning_job_id": record.id,
         })
     });
-    Ok(page(data.collect(), false))
+    let data: Vec<Value> = data.collect();
+    let is_seen = |one: &Value| after.as_deref().is_some_and(|after| one["id"] == after);
+    let begin = data.iter().position(is_seen).map_or(0, |at| at + 1);
+    let rest = &data[begin..];
+    let shown = &rest[..rest.len().min(limit)];
+    Ok(page(shown.to_vec(), rest.len() > shown.len()))
 }

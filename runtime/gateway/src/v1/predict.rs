@@ -56,7 +56,8 @@ pub(crate) async fn predict(
     let read = offload(bytes.len(), move || read(&bytes, &for_model.signature)).await??;
     let (layout, inputs) = read;
     let id = entry.id().to_owned();
-    let predicted = call::predict(at, choice, id, Vec::new(), inputs, Vec::new()).await?;
+    let timeline = entry.timeline();
+    let predicted = call::predict(at, choice, id, Vec::new(), inputs, Vec::new(), timeline).await?;
     let bytes = predicted.outputs.iter().map(|output| output.tensor.as_bytes().len()).sum();
     let print = move || print(layout, &deployment, &predicted.outputs);
     let json = offload(bytes, print).await??;

@@ -56,7 +56,9 @@ pub(crate) async fn generate(
     let request = offload(bytes.len(), move || read(&bytes, &for_model)).await??;
     let Request { id, inputs, parameters } = request;
     let own_id = id.clone().unwrap_or_else(|| entry.id().to_owned());
-    let predicted = call::predict(at, choice, own_id, parameters, inputs, Vec::new()).await?;
+    let timeline = entry.timeline();
+    let predicted =
+        call::predict(at, choice, own_id, parameters, inputs, Vec::new(), timeline).await?;
     let json = print(&deployment, id.as_deref(), &predicted.outputs)?;
     Ok(match form {
         Form::Whole => with_type(StatusCode::OK, JSON, json.into()),

@@ -60,6 +60,7 @@ pub(crate) async fn infer(
         inputs: infer.inputs,
         outputs: form.wanted.iter().map(|wanted| wanted.name.clone()).collect(),
         schedule: infer.schedule,
+        timeline: entry.timeline(),
     };
     let mut prediction = at.app.predictor.predict(request).await?;
     let classes = |output: &str| form.borrowed().classes(output);

@@ -14,7 +14,7 @@ use crate::bindings::innkeeper::model::graph;
 use crate::bindings::innkeeper::model::tensors::NamedTensor;
 use crate::bindings::innkeeper::model::types::{self, Error};
 use crate::network::{Network, NetworkError};
-use crate::{Charge, GuestError};
+use crate::{Charge, GuestError, Work};
 
 /// A graph behind a guest's handle.
 #[derive(Clone)]
@@ -126,7 +126,9 @@ impl State {
         let recycles = self.recycled.reserve();
         let run = if recycles { self.lent_run() } else { self.lent_kernels() }.until(&stop);
         let compute = || graph.network.run(&self.backend, inputs, &names, &budget, &run);
-        let results = if long { self.threads.aside(compute) } else { compute() };
+        let results = Work::timed(self.current.work.as_deref(), || {
+            if long { self.threads.aside(compute) } else { compute() }
+        });
         self.recycled.settle();
         let (results, mut held) = results.map_err(|error| self.explained(error))?;
         let us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);

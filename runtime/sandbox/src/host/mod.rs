@@ -26,7 +26,7 @@ use crate::bindings::innkeeper::model::tensors::NamedTensor;
 use crate::bindings::innkeeper::model::types::{self, Dtype, Error};
 use crate::fair::{self, Turns};
 use crate::program::{InstanceLimits, Setup};
-use crate::{ByteBudget, Cancel, Charge, GuestError, OverBudget};
+use crate::{ByteBudget, Cancel, Charge, GuestError, OverBudget, Work};
 
 use crate::runner::GuestThreads;
 use recycled::Recycled;
@@ -122,6 +122,7 @@ pub(crate) struct Current {
     pub(crate) limit: &'static str,
     pub(crate) limit_ms: u64,
     pub(crate) cancel: Cancel,
+    pub(crate) work: Option<Arc<Work>>,
 }
 
 /// Everything that the host holds for one guest.
@@ -196,6 +197,7 @@ impl State {
                 limit: "load_ms_max",
                 limit_ms: setup.load_ms_max,
                 cancel: setup.cancel,
+                work: None,
             },
             in_request: false,
             stopped: None,

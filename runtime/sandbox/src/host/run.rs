@@ -8,8 +8,8 @@ use innkeeper_tensor::{Coded, DType, FetchError, Remote, Shape, Tensor};
 use wasmtime::component::Resource;
 
 use super::{HostError, HostTensor, State};
-use crate::Charge;
 use crate::bindings::innkeeper::model::types::Error;
+use crate::{Charge, Work};
 
 type Handle = Resource<HostTensor>;
 type Answer = Result<Handle, HostError>;
@@ -57,12 +57,14 @@ impl State {
         let _meanwhile = self.unpack(op, handles, &operands)?;
         let stop = self.stop();
         let run = self.lent_run().until(&stop);
-        let results = if long {
+        let compute = || self.backend.run(op, &operands, &run);
+        let results = Work::timed(self.current.work.as_deref(), || {
+            if !long {
+                return compute();
+            }
             self.long_operations.store(true, Ordering::Relaxed);
-            self.threads.aside(|| self.backend.run(op, &operands, &run))?
-        } else {
-            self.backend.run(op, &operands, &run)?
-        };
+            self.threads.aside(compute)
+        })?;
         self.recycled.settle();
         self.count_derived(handles)?;
         let mut pushed = Vec::with_capacity(results.len());

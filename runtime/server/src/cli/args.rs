@@ -90,6 +90,8 @@ pub(super) enum Command {
     Limits(Limits),
     /// Show what a tenant uses now, or what tenants used by hours or days
     Usage(Usage),
+    /// Show what models do, again and again
+    Top(super::top::Top),
     /// Show who changed what, the newest first
     Audit(Audit),
     /// Create or list tenants

@@ -26,6 +26,7 @@ mod rollout;
 mod server;
 mod tenants;
 mod test;
+mod top;
 mod upload;
 mod values;
 
@@ -71,6 +72,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Command::Logs(args) => logs::run(&host, &args),
         Command::Limits(args) => tenants::limits(&host, &args),
         Command::Usage(args) => tenants::usage(&host, &args),
+        Command::Top(args) => top::run(&host, &args),
         Command::Audit(args) => audit::run(&host, &args),
         Command::Tenant(args) => tenants::tenant(&host, args),
         Command::Key(args) => tenants::key(&host, args),

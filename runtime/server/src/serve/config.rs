@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::{
     CatalogSettings, ComponentSettings, CorsSettings, DeploySettings, EngineSettings, JwtSettings,
-    LogSettings, PredictSettings, ServerSettings, TlsSettings,
+    LogSettings, PredictSettings, ServerSettings, TelemetrySettings, TlsSettings,
 };
+use super::telemetry;
 
 /// The whole configuration of a server. What a file leaves out has its default; what it misspells is an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Config {
     pub cors: CorsSettings,
     /// Logging.
     pub log: LogSettings,
+    /// Traces.
+    pub telemetry: TelemetrySettings,
     /// What each tenant may use that has no limits of its own.
     pub limits: Limits,
     /// The engine that runs guests.
@@ -88,6 +91,14 @@ pub enum ConfigError {
         /// What is not set.
         missing: &'static str,
     },
+    /// A collector that nothing could be sent to.
+    #[error(
+        "telemetry.traces_endpoint is {given:?}; wanted an address such as http://127.0.0.1:4318/v1/traces"
+    )]
+    Traces {
+        /// What was given.
+        given: String,
+    },
     /// Any site, with what browsers keep for this one.
     #[error(
         "cors.origins has \"*\" and cors.credentials is true; name the sites that may, or leave credentials false"
@@ -148,6 +159,10 @@ impl Config {
         if self.cors.credentials && self.cors.origins.iter().any(|origin| origin == "*") {
             return Err(ConfigError::Cors);
         }
+        let endpoint = &self.telemetry.traces_endpoint;
+        if !endpoint.is_empty() && !telemetry::is_address(endpoint) {
+            return Err(ConfigError::Traces { given: endpoint.clone() });
+        }
         let at_least_one = [
             ("server.connections_max", self.server.connections_max as u64),
             ("server.header_read_ms", self.server.header_read_ms),
@@ -155,6 +170,9 @@ impl Config {
             ("server.http2_streams_max", u64::from(self.server.http2_streams_max)),
             ("tls.look_every_ms", self.tls.look_every_ms),
             ("server.bodies_bytes_max", self.server.bodies_bytes_max),
+            ("telemetry.queue_spans_max", self.telemetry.queue_spans_max as u64),
+            ("telemetry.export_every_ms", self.telemetry.export_every_ms),
+            ("telemetry.export_ms_max", self.telemetry.export_ms_max),
             ("engine.instances_max", u64::from(self.engine.instances_max)),
             ("deploy.compiles_max", self.deploy.compiles_max as u64),
             ("deploy.publishes_max", self.deploy.publishes_max as u64),
@@ -211,6 +229,8 @@ impl Config {
         section(&mut text, &values, "jwt", JwtSettings::ABOUT, JwtSettings::MEANINGS);
         section(&mut text, &values, "cors", CorsSettings::ABOUT, CorsSettings::MEANINGS);
         section(&mut text, &values, "log", LogSettings::ABOUT, LogSettings::MEANINGS);
+        let about = TelemetrySettings::ABOUT;
+        section(&mut text, &values, "telemetry", about, TelemetrySettings::MEANINGS);
         let rows = self.limits.rows();
         let meanings: Vec<(&str, [&str; 1])> = rows.iter().map(|row| (row.0, [row.2])).collect();
         let meanings: Vec<(&str, &[&str])> =
@@ -298,6 +318,7 @@ mod tests {
             ("[server]\nhtpp = \"127.0.0.1:1\"\n", "line 2: unknown field `htpp`"),
             ("[limits]\n\ndeadline_ms_max = \"long\"\n", "line 3: invalid type"),
             ("[limits]\ndeadline_ms_max = -1\n", "line 2"),
+            ("[telemetry]\nsample_ratio = 2.0\n", "line 2: wanted a share from 0 to 1"),
             ("[extra]\n", "unknown field `extra`"),
         ];
         let folder = tempfile::tempdir().unwrap();
@@ -333,6 +354,7 @@ mod tests {
         check(|c| c.tls.key = "key.pem".into(), "tls.certificates is empty");
         check(|c| c.jwt.issuer = "https://issuer".into(), "jwt.audience is empty");
         check(|c| (c.cors.origins, c.cors.credentials) = (vec!["*".into()], true), "cors.origins");
+        check(|c| c.telemetry.traces_endpoint = "localhost:4318".into(), "/v1/traces");
         check(|c| c.deploy.compiles_max = 0, "deploy.compiles_max is 0; wanted at least 1");
         check(|c| c.limits.guest_memory_bytes_max = 3 << 30, "engine.guest_memory_bytes_max");
         check(|c| c.engine.guest_memory_bytes_max = 5 << 30, "at most 4294967296");

@@ -8,6 +8,7 @@ mod log;
 mod settings;
 mod signals;
 mod start;
+mod telemetry;
 mod tls;
 
 pub use config::{Config, ConfigError};
@@ -15,9 +16,10 @@ pub use data::new_admin_key;
 pub use log::LogFormat;
 pub use settings::{
     CatalogSettings, ComponentSettings, CorsSettings, DeploySettings, EngineSettings, JwtSettings,
-    LogSettings, PredictSettings, ServerSettings, TlsSettings,
+    LogSettings, PredictSettings, ServerSettings, TelemetrySettings, TlsSettings,
 };
 pub use start::{Drained, Server, StartOptions, runtime};
+pub use telemetry::Ratio;
 pub use tls::Clients;
 
 use std::process::ExitCode;

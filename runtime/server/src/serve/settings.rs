@@ -8,6 +8,7 @@ use innkeeper_sandbox::{CompileLimits, ComponentLimits, EngineConfig};
 use serde::{Deserialize, Serialize};
 
 use super::LogFormat;
+use super::telemetry::Ratio;
 use super::tls::Clients;
 
 macro_rules! section {
@@ -134,6 +135,23 @@ section! {
         format: LogFormat = LogFormat::Auto;
         /// What is written, as tracing-subscriber's filters put it: "info", "warn,innkeeper_gateway=debug".
         filter: String = "info".into();
+    }
+}
+
+section! {
+    /// Traces of requests, sent to a collector by OTLP over HTTP. A request's `traceparent` is gone on with, and the answer has
+    /// one. What a collector wants beside them goes into the environment variable OTEL_EXPORTER_OTLP_HEADERS.
+    pub struct TelemetrySettings {
+        /// Where the collector takes traces, such as "http://127.0.0.1:4318/v1/traces"; nothing is traced when empty.
+        traces_endpoint: String = String::new();
+        /// The share of requests that are traced, from 0 to 1. Whoever sends a `traceparent` has decided it.
+        sample_ratio: Ratio = Ratio::ONE;
+        /// Spans that wait to be sent. What comes beyond them is lost: no request waits for the collector.
+        queue_spans_max: usize = 2_048;
+        /// Milliseconds between two sendings.
+        export_every_ms: u64 = 5_000;
+        /// Milliseconds that one may take, also when the server stops.
+        export_ms_max: u64 = 10_000;
     }
 }
 

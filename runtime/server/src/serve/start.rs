@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use super::config::Addresses;
 use super::data::{DataFolder, ensure_tenant};
+use super::telemetry::{self, Telemetry};
 use super::{Config, housekeeping, issuer, tls};
 use crate::failure::{Code, Failure};
 
@@ -72,6 +73,7 @@ pub struct Server {
     renewing: Option<JoinHandle<()>>,
     jobs: Jobs,
     catalog: Catalog,
+    telemetry: Option<Telemetry>,
     // Last, so that nobody else takes the folder before all else is gone.
     _data: DataFolder,
 }
@@ -108,9 +110,10 @@ impl Server {
         let jobs = open_jobs(&config, importer, &data, &catalog, &predictor, &deployer)?;
         jobs.restore().await?;
 
+        let telemetry = telemetry::open(&config.telemetry)?;
         let housekeeping = housekeeping::run(config.clone(), predictor.clone(), catalog.clone());
         let gateway = Gateway::new(
-            gateway_config(&config)?,
+            gateway_config(&config, telemetry.as_ref())?,
             predictor,
             deployer,
             jobs.clone(),
@@ -130,6 +133,7 @@ impl Server {
             renewing: tls.map(|tls| tokio::spawn(tls::renew(config.tls, tls))),
             jobs,
             catalog,
+            telemetry,
             _data: data,
         })
     }
@@ -197,6 +201,9 @@ impl Server {
             }
         };
         self.jobs.stop().await;
+        if let Some(telemetry) = self.telemetry.take() {
+            telemetry.stop().await;
+        }
         self.catalog.close().await;
         tracing::info!("stopped");
         Ok(drained)
@@ -353,7 +360,7 @@ fn component_limits(config: &Config) -> ComponentLimits {
     }
 }
 
-fn gateway_config(config: &Config) -> Result<GatewayConfig> {
+fn gateway_config(config: &Config, telemetry: Option<&Telemetry>) -> Result<GatewayConfig> {
     let dev_tenant = if config.server.dev { Some(dev_tenant()?) } else { None };
     let server = &config.server;
     Ok(GatewayConfig {
@@ -374,6 +381,7 @@ fn gateway_config(config: &Config) -> Result<GatewayConfig> {
             credentials: config.cors.credentials,
             max_age_s: config.cors.max_age_s,
         },
+        traces: telemetry.map(Telemetry::traces),
         dev_tenant,
         ..GatewayConfig::default()
     })

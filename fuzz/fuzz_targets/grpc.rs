@@ -1,0 +1,5 @@
+//! See `innkeeper_fuzz::grpc`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| innkeeper_fuzz::grpc::check(bytes));
