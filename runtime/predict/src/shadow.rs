@@ -150,6 +150,7 @@ impl Predictor {
             deadline: began + Duration::from_millis(deadline_ms_max),
             deadline_ms_max,
             cancel: Cancel::default(),
+            work: None,
         };
         let answer = host.once(call).await;
         if let Err(error) = &answer
