@@ -96,7 +96,7 @@ fn parquet_becomes_columns() {
             "ok BOOL [] [1, 0, 1]",
             "name BYTES [] [\"x\", \"y, \\\"z\\\"\", \"ä\"]",
             "day BYTES [] [\"2026-01-02\", \"1969-12-31\", \"2000-02-29\"]",
-            "time BYTES [] [\"2026-01-02 03:04:05\", \"2026-01-02 03:04:05\", \"2026-01-02 03:04:05\"]",
+            "time BYTES [] [\"2026-01-02 03:04:05.000 +00:00\", \"2026-01-02 03:04:05.000 +00:00\", \"2026-01-02 03:04:05.000 +00:00\"]",
             "price FP32 [] [1.25, -3.5, 0.0]",
             "pixels FP32 [2] [0.5, 1.0, 1.5, 2.0, 2.5, 3.0]",
             "grid INT64 [2, 2] [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]",
@@ -110,10 +110,22 @@ fn parquet_becomes_columns() {
 fn what_is_wrong_with_parquet_is_told_with_its_place() {
     let parquet = options(Format::Parquet);
     let files: [(&[u8], &str); 4] = [
-        (include_bytes!("fixtures/refused-null.parquet"), "x"),
-        (include_bytes!("fixtures/refused-struct.parquet"), "x"),
-        (include_bytes!("fixtures/refused-ragged.parquet"), "x"),
-        (include_bytes!("fixtures/refused-bytes.parquet"), "x"),
+        (
+            include_bytes!("fixtures/refused-null.parquet"),
+            "line 2, column 1 (\"a\"): wanted a value in every row, got \"null\"",
+        ),
+        (
+            include_bytes!("fixtures/refused-struct.parquet"),
+            "line 1, column 2 (\"b\"): wanted a number, true or false, text or a list of numbers, got \"{x: 1}\"",
+        ),
+        (
+            include_bytes!("fixtures/refused-ragged.parquet"),
+            "line 2, column 1 (\"a\"): wanted numbers of the shape [2], as in the rows before, got numbers of the shape [1]",
+        ),
+        (
+            include_bytes!("fixtures/refused-bytes.parquet"),
+            "line 1, column 1 (\"a\"): wanted bytes that are text in UTF-8, got \"[255]\"",
+        ),
     ];
     for (file, wanted) in files {
         check(&parquet, file, Err(wanted));
