@@ -57,10 +57,12 @@ fn slices(party: &[Client]) -> u64 {
     party.iter().map(|client| client.slices).sum()
 }
 
+/// Slots, each share's weight and calls, and what they have had of 1,200 slices.
+type Case = (usize, &'static [(u64, usize)], &'static [u64]);
+
 #[test]
 fn each_share_gets_its_part_however_many_calls_it_has() {
-    // Slots, each share's weight and calls, and what they have had of 1,200 slices.
-    let cases: &[(usize, &[(u64, usize)], &[u64])] = &[
+    let cases: &[Case] = &[
         (1, &[(100, 1), (100, 64)], &[600, 600]),
         (1, &[(100, 64), (100, 1), (100, 8)], &[400, 400, 400]),
         (1, &[(300, 4), (100, 40)], &[900, 300]),
