@@ -445,6 +445,12 @@ fn backward(grad: &Grad, from: &mut Source<'_>) -> Vec<Wanted> {
             let dy: Vec<usize> = x[..2].iter().copied().chain(output).collect();
             vec![main(&dy), main(&x)]
         }
+        Grad::Attention { .. } => {
+            let [b, h, s, t] = [(); 4].map(|()| from.small());
+            let [d, e] = [(); 2].map(|()| from.small());
+            let sides = [[b, h, s, e], [b, h, s, d], [b, h, t, d], [b, h, t, e]];
+            sides.iter().map(|side| main(side)).collect()
+        }
         Grad::SumTo { .. } | Grad::Dropout { .. } => vec![main(&x)],
     }
 }

@@ -50,7 +50,7 @@ fn optim(from: &mut Source<'_>) -> Optim {
 
 fn grad(from: &mut Source<'_>) -> Grad {
     use Slope::*;
-    match from.byte() % 13 {
+    match from.byte() % 14 {
         0 => Grad::Slope(from.pick(&[Relu, Gelu, GeluTanh, Silu, Sigmoid, Tanh])),
         1 => Grad::Softmax { axis: from.axis() },
         2 => Grad::LogSoftmax { axis: from.axis() },
@@ -72,6 +72,7 @@ fn grad(from: &mut Source<'_>) -> Grad {
             window: window(from),
             count_include_pad: from.flag(),
         },
+        12 => Grad::Attention { scale: None, causal: from.flag() },
         _ => Grad::Dropout { rate: from.number(), seed: from.word() },
     }
 }

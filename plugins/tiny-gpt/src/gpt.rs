@@ -27,7 +27,6 @@ pub struct Gpt {
     blocks: Vec<Block>,
     norm: LayerNorm,
     head: Linear,
-    mask: Tensor,
 }
 
 struct Block {
@@ -47,8 +46,8 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Var, mask: &Tensor) -> Result<Var> {
-        let x = x.add(&self.attention.attend(&self.norms[0].forward(x)?, Some(mask))?)?;
+    fn forward(&self, x: &Var) -> Result<Var> {
+        let x = x.add(&self.attention.attend_causally(&self.norms[0].forward(x)?)?)?;
         let inner = self.up.forward(&self.norms[1].forward(&x)?)?.gelu_tanh()?;
         x.add(&self.down.forward(&inner)?)
     }
@@ -65,7 +64,6 @@ impl Gpt {
             blocks: (0..size.layers).map(|_| Block::new(size, random)).collect::<Result<_>>()?,
             norm: LayerNorm::new(size.width)?,
             head: Linear::new(size.width, WORDS, random)?,
-            mask: MultiHeadAttention::causal_mask(size.context)?,
         })
     }
 
@@ -98,9 +96,8 @@ impl Gpt {
     pub fn logits(&self, bytes: &Tensor) -> Result<Var> {
         let length = bytes.shape()[1] as i64;
         let mut x = self.words.look_up(bytes)?.add(&self.places.var().slice(0, 0, length)?)?;
-        let mask = self.mask.slice(0, 0, length)?.slice(1, 0, length)?;
         for block in &self.blocks {
-            x = block.forward(&x, &mask)?;
+            x = block.forward(&x)?;
         }
         self.head.forward(&self.norm.forward(&x)?)
     }

@@ -10,7 +10,7 @@ use bytemuck::Zeroable;
 use innkeeper_tensor::{Element, Tensor};
 
 /// The most vectors that are kept.
-const VECTORS_MAX: usize = 128;
+const VECTORS_MAX: usize = 512;
 /// A vector is not used for less than one part in so many of it.
 const WASTE_MAX: usize = 4;
 

@@ -67,6 +67,12 @@ impl<'a> Run<'a> {
         self
     }
 
+    /// The same, going on to the end: for what must not be left half done.
+    pub(crate) fn to_the_end(mut self) -> Run<'a> {
+        self.stop = None;
+        self
+    }
+
     /// The same on the calling thread alone: for what a chunk calls.
     pub(crate) fn alone(mut self) -> Run<'a> {
         self.pool = None;

@@ -173,7 +173,8 @@ macro_rules! call {
 }
 
 impl Trainer {
-    pub(crate) fn new(store: Store<State>, guest: Guest) -> Trainer {
+    pub(crate) fn new(mut store: Store<State>, guest: Guest) -> Trainer {
+        store.data_mut().learns();
         Trainer { store, guest }
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum Backward {
     LogSoftmax { axis: i32 },
     /// dy, x, scale: dx, dscale, dbias.
     LayerNorm { axis: i32, epsilon: f64 },
+    /// dy, q, k, v and a mask if there is one: dq, dk, dv.
+    Attention { scale: f64, causal: bool },
     /// dy, x, scale: dx, dscale.
     RmsNorm { axis: i32, epsilon: f64 },
     /// dy, x, scale: dx, dscale, dbias.

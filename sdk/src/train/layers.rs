@@ -250,6 +250,22 @@ impl MultiHeadAttention {
     /// # Errors
     /// See [`Tensor`].
     pub fn attend(&self, x: &Var, mask: Option<&Tensor>) -> Result<Var> {
+        self.mix(x, |q, k, v, scale| q.attention(k, v, mask, scale))
+    }
+
+    /// [`attend`](MultiHeadAttention::attend) in which each place sees itself and those before.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn attend_causally(&self, x: &Var) -> Result<Var> {
+        self.mix(x, |q, k, v, scale| q.causal_attention(k, v, scale))
+    }
+
+    fn mix(
+        &self,
+        x: &Var,
+        attention: impl Fn(&Var, &Var, &Var, f64) -> Result<Var>,
+    ) -> Result<Var> {
         let &[b, s, size] = x.shape() else {
             return Err(Error::invalid_argument(format!(
                 "attention: x must be [b,s,size], got {:?}",
@@ -265,7 +281,7 @@ impl MultiHeadAttention {
             part.reshape(&[b as i64, heads, s as i64, depth])
         };
         let scale = 1.0 / (depth as f64).sqrt();
-        let attended = part(0)?.attention(&part(1)?, &part(2)?, mask, scale)?;
+        let attended = attention(&part(0)?, &part(1)?, &part(2)?, scale)?;
         let joined = attended.transpose(&[0, 2, 1, 3])?;
         self.output.forward(&joined.reshape(&[b as i64, s as i64, size as i64])?)
     }

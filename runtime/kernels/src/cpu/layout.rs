@@ -2,10 +2,12 @@
 
 use std::ops::Range;
 
+use bytemuck::Pod;
 use innkeeper_tensor::{DType, Element, Shape, Tensor};
 
 use crate::cpu::dispatch::word;
 use crate::cpu::memory::{elements, tensor, words};
+use crate::cpu::turn;
 use crate::cpu::walk::{Walk, around, strides};
 use crate::{OpError, Run};
 
@@ -32,7 +34,7 @@ pub(super) fn transpose(
         if !out.is_empty() {
             let rows_at_once = (PIECE / row).clamp(1, rows);
             run.pieces(&mut out, rows_at_once * row, |index, out| {
-                turn(&from, index * rows_at_once * stride, stride, &walk, row, out);
+                turned(&from, index * rows_at_once * stride, stride, &walk, row, out);
                 Ok(())
             })?;
         }
@@ -41,7 +43,7 @@ pub(super) fn transpose(
 }
 
 /// Rows of `row` elements, of which the first begins at `start` and each other a `stride` later; within, as `walk` goes.
-fn turn<W: Copy>(
+fn turned<W: Pod>(
     from: &[W],
     start: usize,
     stride: usize,
@@ -51,6 +53,14 @@ fn turn<W: Copy>(
 ) {
     let (len, [step]) = walk.inner();
     if len == row && step != 1 && stride == 1 {
+        if let (Ok(from), Ok(out)) =
+            (bytemuck::try_cast_slice(from), bytemuck::try_cast_slice_mut::<W, f32>(out))
+            && size_of::<W>() == size_of::<f32>()
+        {
+            let part = start..start + out.len() / row;
+            turn::turn(&from[..row * step], step, part, row, out);
+            return;
+        }
         for (block, out) in out.chunks_mut(TURNED_ROWS * row).enumerate() {
             let rows = out.len() / row;
             let first = start + block * TURNED_ROWS;

@@ -1,5 +1,7 @@
 //! Losses, with their gradients in the same pass.
 
+use std::sync::{Mutex, PoisonError};
+
 use innkeeper_tensor::{DType, Shape, Tensor};
 
 use crate::cpu::dispatch::float;
@@ -14,7 +16,7 @@ use crate::{OpError, Run};
 /// Accumulators of one sum.
 const LANES: usize = 16;
 /// Elements between two looks at whether to stop.
-const CHUNK: usize = 1 << 16;
+const CHUNK: usize = 1 << 15;
 
 pub(super) fn loss(
     loss: &Loss,
@@ -94,18 +96,34 @@ fn cross_entropy<T: Smooth>(
     let weight = weight(loss.reduction, count);
     let classes = logits.len() / labels.len().max(1);
     let mut gradient = run.filled(if loss.gradient { logits.len() } else { 0 }, T::default())?;
-    let mut spare = run.filled(if loss.gradient { 0 } else { classes }, T::default())?;
-    let mut sum = 0.0;
-    for (row, label) in labels.iter().enumerate() {
-        if row * classes % CHUNK < classes {
-            run.check()?;
+    // As many parts whatever threads there are, so that the sum does not depend on them.
+    let rows = (CHUNK / classes.max(1)).clamp(1, labels.len().max(1));
+    let of_row = if loss.gradient { classes } else { 0 };
+    let mut rest = &mut gradient[..];
+    let parts = labels.chunks(rows).map(|labels| {
+        let out = rest.split_off_mut(..labels.len() * of_row).unwrap_or_default();
+        Mutex::new((0.0, out))
+    });
+    let parts: Vec<Mutex<(f64, &mut [T])>> = parts.collect();
+    run.parallel(parts.len(), |part| {
+        let mut spare = run.filled(if loss.gradient { 0 } else { classes }, T::default())?;
+        let mut held = parts[part].lock().unwrap_or_else(PoisonError::into_inner);
+        let (sum, out) = &mut *held;
+        let first = part * rows;
+        let labels = labels[first..].iter().take(rows).enumerate();
+        for (row, label) in labels.filter_map(|(row, label)| Some((row, (*label)?))) {
+            let logits = &logits[(first + row) * classes..][..classes];
+            let out = match loss.gradient {
+                true => &mut out[row * classes..][..classes],
+                false => &mut spare[..],
+            };
+            *sum += cross_entropy_row(logits, label, smoothing, weight, out);
         }
-        let Some(label) = *label else { continue };
-        let place = row * classes..(row + 1) * classes;
-        let logits = &logits[place.clone()];
-        let out = if loss.gradient { &mut gradient[place] } else { &mut spare[..] };
-        sum += cross_entropy_row(logits, label, smoothing, weight, out);
-    }
+        Ok(())
+    })?;
+    let sums =
+        parts.into_iter().map(|part| part.into_inner().unwrap_or_else(PoisonError::into_inner).0);
+    let sum = sums.sum();
     Ok((sum, count, gradient))
 }
 

@@ -39,6 +39,7 @@ mod simd;
 mod smooth;
 mod softmax;
 mod trees;
+mod turn;
 mod unary;
 mod vector;
 mod walk;

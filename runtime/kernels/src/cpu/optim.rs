@@ -1,5 +1,7 @@
 //! Optimiser steps, in place where nobody else holds the memory.
 
+use std::sync::{Mutex, PoisonError};
+
 use innkeeper_tensor::{DType, Element, Shape, Tensor};
 
 use crate::cpu::dispatch::float;
@@ -10,8 +12,8 @@ use crate::cpu::wide::wide;
 use crate::op::Optim;
 use crate::{OpError, Run};
 
-/// Elements between two looks at whether to stop.
-const CHUNK: usize = 1 << 16;
+/// Elements that one thread works on in one go.
+const CHUNK: usize = 1 << 14;
 
 /// The step on tensors that are checked: `changing` are replaced by their new values, and what else the operation
 /// answers is returned.
@@ -78,8 +80,8 @@ fn broken(error: impl std::error::Error) -> OpError {
     OpError::InvalidArgument(error.to_string())
 }
 
-/// Calls `step` with chunks of each tensor's `N` changing groups and of its gradient. Never stopped in between, since
-/// half a step would be none.
+/// Calls `step` with chunks of each tensor's `N` changing groups and of its gradient, on the threads of `run`. Never
+/// stopped in between, since half a step would be none.
 fn each<T: Smooth, const N: usize>(
     changing: &mut [Tensor],
     gradients: &[&Tensor],
@@ -87,6 +89,7 @@ fn each<T: Smooth, const N: usize>(
     step: impl Fn([&mut [T]; N], &[T]) + Sync,
 ) -> Result<(), OpError> {
     let count = gradients.len();
+    let unstopped = run.to_the_end();
     for (index, gradient) in gradients.iter().enumerate() {
         let (dtype, shape) = (gradient.dtype(), gradient.shape());
         let gradient = &*elements::<T>(gradient)?;
@@ -100,12 +103,19 @@ fn each<T: Smooth, const N: usize>(
         }
         if outcome.is_ok() {
             let mut rest = own.each_mut().map(|own| &mut own[..]);
-            for gradient in gradient.chunks(CHUNK) {
+            let chunks = gradient.chunks(CHUNK).map(|gradient| {
                 let parts = rest.each_mut().map(|rest| {
                     rest.split_off_mut(..gradient.len().min(rest.len())).unwrap_or_default()
                 });
-                step(parts, gradient);
-            }
+                Mutex::new((parts, gradient))
+            });
+            let chunks: Vec<_> = chunks.collect();
+            outcome = unstopped.parallel(chunks.len(), |index| {
+                let mut chunk = chunks[index].lock().unwrap_or_else(PoisonError::into_inner);
+                let (parts, gradient) = &mut *chunk;
+                step(parts.each_mut().map(|part| &mut **part), gradient);
+                Ok(())
+            });
         }
         for (group, own) in own.into_iter().enumerate() {
             if own.len() == shape.elements() {

@@ -1,5 +1,7 @@
 //! Sums, means and extremes over any set of dimensions.
 
+use std::sync::{Mutex, PoisonError};
+
 use innkeeper_tensor::{DType, RANK_MAX, Shape, Tensor};
 
 use crate::cpu::dispatch::{floating, numeric};
@@ -12,6 +14,10 @@ use crate::{OpError, Reduce, Run};
 const LANES: usize = 16;
 /// Neighbouring results that are worked out together, so that memory is read in order.
 const COLUMNS: usize = 64;
+/// Elements that one thread folds in one go.
+const PIECE: usize = 1 << 15;
+/// Parts of the rows that threads fold by themselves, whatever threads there are, so that sums do not depend on them.
+const PARTS_MAX: usize = 16;
 
 pub(super) fn reduce(
     op: Reduce,
@@ -64,7 +70,7 @@ fn first_largest<T: Number>(block: &[T], start: usize, step: usize) -> i64 {
 
 /// What is done with the elements that come to one result.
 trait Fold<T> {
-    type Acc: Copy;
+    type Acc: Copy + Send;
     fn start() -> Self::Acc;
     fn step(acc: Self::Acc, element: T) -> Self::Acc;
     fn join(a: Self::Acc, b: Self::Acc) -> Self::Acc;
@@ -216,6 +222,11 @@ fn folded<T: Number, F: Fold<T>>(
         let out = run.filled(shape.elements(), F::end(F::start(), 0))?;
         return tensor(x.dtype(), shape, out);
     }
+    let parts = (from.len() / PIECE).min(PARTS_MAX).min(plan.run / 2);
+    if parts > 1 && plan.columns == shape.elements() && plan.run == plan.count {
+        let out = fold_rows::<T, F>(plan, &from, parts, run)?;
+        return tensor(x.dtype(), shape, out);
+    }
     let mut out = run.room(shape.elements())?;
     if plan.columns == 1 {
         plan.kept.points_by(&mut |kept| {
@@ -234,6 +245,33 @@ fn folded<T: Number, F: Fold<T>>(
         });
     }
     tensor(x.dtype(), shape, out)
+}
+
+/// Over the rows of a matrix, each of so many parts of them on a thread.
+fn fold_rows<T: Number, F: Fold<T>>(
+    plan: &Plan,
+    from: &[T],
+    parts: usize,
+    run: &Run<'_>,
+) -> Result<Vec<T>, OpError> {
+    let rows = plan.run.div_ceil(parts);
+    let folded: Vec<Mutex<Vec<F::Acc>>> = (0..parts).map(|_| Mutex::default()).collect();
+    run.parallel(parts, |part| {
+        let mut acc = vec![F::start(); plan.columns];
+        for row in from.chunks(plan.columns).skip(part * rows).take(rows) {
+            acc.iter_mut().zip(row).for_each(|(acc, &element)| *acc = F::step(*acc, element));
+        }
+        *folded[part].lock().unwrap_or_else(PoisonError::into_inner) = acc;
+        Ok(())
+    })?;
+    let mut all = vec![F::start(); plan.columns];
+    for part in folded {
+        let part = part.into_inner().unwrap_or_else(PoisonError::into_inner);
+        all.iter_mut().zip(part).for_each(|(all, part)| *all = F::join(*all, part));
+    }
+    let mut out = run.room(plan.columns)?;
+    out.extend(all.into_iter().map(|acc| F::end(acc, plan.count)));
+    Ok(out)
 }
 
 /// Over neighbouring elements.

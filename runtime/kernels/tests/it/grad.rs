@@ -4,7 +4,7 @@ use innkeeper_kernels::{Backend, Cpu, Grad, Op, OpError, Run, Slope, Window};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
-use crate::oracle::{Array, indices};
+use crate::oracle::{Array, indices, same_on_threads};
 use crate::values::{cases, float, of, tensor};
 
 pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -543,4 +543,91 @@ fn indices_out_of_range_are_errors() {
         let error = Cpu::new().run(&op, &[&dy, &indices], &Run::new()).unwrap_err();
         assert!(error.to_string().contains("out of range"), "{error}");
     }
+}
+
+/// Attention by its formula: q `[b, h, s, d]`, k `[b, h, t, d]`, v `[b, h, t, e]`, sizes b h s t d e.
+fn attended(
+    [b, h, s, t, d, e]: [usize; 6],
+    causal: bool,
+    mask: Option<&[f64]>,
+    values: &[Vec<f64>],
+) -> Vec<f64> {
+    let [q, k, v] = values else { unreachable!() };
+    let scale = 1.0 / (d as f64).sqrt();
+    let mut y = vec![0.0; b * h * s * e];
+    for (head, query) in (0..b * h).flat_map(|head| (0..s).map(move |query| (head, query))) {
+        let seen = if causal { (t + query + 1).saturating_sub(s).min(t) } else { t };
+        let score = |key: usize| {
+            let pairs = (0..d).map(|i| q[(head * s + query) * d + i] * k[(head * t + key) * d + i]);
+            pairs.sum::<f64>() * scale + mask.map_or(0.0, |mask| mask[query * t + key])
+        };
+        let scores: Vec<f64> = (0..seen).map(score).collect();
+        let sum: f64 = scores.iter().map(|score| score.exp()).sum();
+        for (key, score) in scores.iter().enumerate().filter(|_| sum > 0.0) {
+            for i in 0..e {
+                y[(head * s + query) * e + i] += score.exp() / sum * v[(head * t + key) * e + i];
+            }
+        }
+    }
+    y
+}
+
+#[test]
+fn attention_goes_back_as_its_formula_says() {
+    // More queries than keys, so that some see nothing; one key; rows beyond one block.
+    let sizes = [[1, 1, 1, 1, 1, 1], [2, 2, 3, 4, 2, 3], [1, 2, 5, 3, 4, 1], [1, 1, 70, 9, 1, 2]];
+    for (index, sizes) in sizes.into_iter().enumerate() {
+        let [b, h, s, t, d, e] = sizes;
+        for (dtype, causal, masked) in [
+            (DType::Fp64, false, false),
+            (DType::Fp64, true, true),
+            (DType::Fp32, true, false),
+            (DType::Fp32, false, true),
+        ] {
+            let seed = index as u64 * 10 + u64::from(causal);
+            let dims = [[b, h, s, e], [b, h, s, d], [b, h, t, d], [b, h, t, e], [1, 1, s, t]];
+            let made = dims.map(|dims| tensor(dtype, &dims, seed));
+            let [dy, q, k, v, mask] = &made;
+            let mut added = numbers(mask);
+            // A query that a mask shows nothing.
+            added[..t].fill(f64::NEG_INFINITY);
+            let mask = of(dtype, &[1, 1, s, t], &added, false);
+            let mut inputs = vec![dy, q, k, v];
+            inputs.extend(masked.then_some(&mask));
+            let grad = Grad::Attention { scale: None, causal };
+            let added = masked.then_some(&added[..]);
+            compare(&grad, &inputs, dy, &[q, k, v], &[0, 1, 2], |values| {
+                attended(sizes, causal, added, values)
+            });
+        }
+    }
+}
+
+#[test]
+fn long_ones_are_the_same_on_threads() {
+    let of = |dims: &[usize], seed| tensor(DType::Fp32, dims, seed);
+    let rows = [of(&[3000, 24], 1), of(&[3000, 24], 2), of(&[24], 3)];
+    let layer = Grad::LayerNorm { axis: -1, epsilon: 1e-5, bias: true };
+    same_on_threads(&Op::Grad(layer), &[&rows[0], &rows[1], &rows[2]]);
+    same_on_threads(&Op::Grad(Grad::Softmax { axis: 1 }), &[&rows[0], &rows[1]]);
+    same_on_threads(&Op::Grad(Grad::Slope(Slope::GeluTanh)), &[&rows[0], &rows[1]]);
+    same_on_threads(&Op::Grad(Grad::Dropout { rate: 0.5, seed: 7 }), &[&rows[0]]);
+    same_on_threads(&Op::Grad(Grad::SumTo { shape: vec![24] }), &[&rows[0]]);
+    let linear = Grad::Linear { input: true, bias: true };
+    same_on_threads(&Op::Grad(linear), &[&rows[0], &of(&[3000, 40], 4), &of(&[24, 40], 5)]);
+    for heads in [1, 6] {
+        let side = |seed| of(&[1, heads, 130, 8], seed);
+        let attention = Op::Grad(Grad::Attention { scale: None, causal: true });
+        same_on_threads(&attention, &[&side(6), &side(7), &side(8), &side(9)]);
+    }
+}
+
+#[test]
+fn sums_over_many_rows_are_those_of_each() {
+    let dims = [5001, 7];
+    let x = tensor(DType::Fp32, &dims, 11);
+    let got = run(&Grad::SumTo { shape: vec![7] }, &[&x]);
+    let all = numbers(&x);
+    let wanted: Vec<f64> = (0..7).map(|j| all.iter().skip(j).step_by(7).sum()).collect();
+    close(&wanted, &got[0], 1e-6, "sum over rows");
 }

@@ -141,6 +141,8 @@ pub(crate) struct State {
     threads: Arc<GuestThreads>,
     /// Memory of results that were dropped during this call, for later ones.
     recycled: Recycled,
+    /// Whether the guest is a trainer.
+    learning: bool,
     assets: Arc<Assets>,
     tensor_bytes: Arc<ByteBudget>,
     log: Arc<dyn crate::LogSink>,
@@ -183,6 +185,7 @@ impl State {
             kernels,
             threads,
             recycled: Recycled::new(&setup.tensor_bytes),
+            learning: false,
             assets: setup.assets,
             tensor_bytes: setup.tensor_bytes,
             log: setup.log,
@@ -213,10 +216,18 @@ impl State {
         self.limiter.forget_refused();
     }
 
+    /// Says that this guest learns: its next call will want the memory that this one let go of.
+    pub(crate) fn learns(&mut self) {
+        self.recycled = Recycled::of_trainer(&self.tensor_bytes);
+        self.learning = true;
+    }
+
     /// When a call is over. What is lost of its log is said once: a line for each would drive out what was kept.
     pub(crate) fn end(&mut self) {
         // The limit may have changed by the next call; and what a guest does not hold should not count.
-        self.recycled = Recycled::new(&self.tensor_bytes);
+        if !self.learning {
+            self.recycled = Recycled::new(&self.tensor_bytes);
+        }
         let lost = std::mem::take(&mut self.log_bytes_lost);
         if lost > 0 {
             self.log.dropped(self.request_id(), lost);

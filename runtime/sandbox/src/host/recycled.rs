@@ -1,4 +1,4 @@
-//! Memory of dropped results, kept for later ones of the same call.
+//! Memory of dropped results, kept for later ones of the same call, and for a trainer of its later calls.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use crate::{ByteBudget, Charge};
 /// The most bytes that one call keeps, and the part of its tenant's budget that this may be.
 const BYTES_MAX: u64 = 32 << 20;
 const PART_MAX: u64 = 16;
+/// The part that a trainer keeps, whose every step wants the same memory again.
+const PART_OF_TRAINER: u64 = 4;
 
 /// Memory that operations use again. It counts against the tenant's budget as tensors do; it is there while half of that
 /// is free, and goes first when there is no room.
@@ -22,7 +24,15 @@ pub(super) struct Recycled {
 
 impl Recycled {
     pub(super) fn new(budget: &Arc<ByteBudget>) -> Recycled {
-        let bytes_max = BYTES_MAX.min(budget.max() / PART_MAX);
+        Recycled::of(budget, BYTES_MAX.min(budget.max() / PART_MAX))
+    }
+
+    /// For a guest that is called again and again for the same work.
+    pub(super) fn of_trainer(budget: &Arc<ByteBudget>) -> Recycled {
+        Recycled::of(budget, budget.max() / PART_OF_TRAINER)
+    }
+
+    fn of(budget: &Arc<ByteBudget>, bytes_max: u64) -> Recycled {
         Recycled { memory: empty(bytes_max), bytes_max, budget: Arc::clone(budget), charge: None }
     }
 

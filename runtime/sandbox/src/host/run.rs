@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use innkeeper_kernels::{Backend, Op, Unpacked};
+use innkeeper_kernels::{Backend, Grad, Op, Unpacked};
 use innkeeper_tensor::{Coded, DType, FetchError, Remote, Shape, Tensor};
 use wasmtime::component::Resource;
 
@@ -220,6 +220,7 @@ fn stops_in_time(op: &Op, operands: &[(DType, &Shape)]) -> bool {
         Op::Binary(_) | Op::Scalar { .. } | Op::Compare(_) | Op::Select => true,
         Op::Unary(_) | Op::Curve(_) | Op::Test(_) => true,
         Op::Norm(_) | Op::Attention(_) | Op::Conv(_) | Op::Pool(_) => true,
+        Op::Grad(Grad::Attention { .. }) => true,
         _ => false,
     }
 }

@@ -211,6 +211,21 @@ impl training::Host for State {
         self.run_all(&Op::Grad(grad), &[&dy, &x, &scale]).map(|[a, b, c]| (a, b, c))
     }
 
+    fn attention_gradient(
+        &mut self,
+        dy: Handle,
+        q: Handle,
+        k: Handle,
+        v: Handle,
+        mask: Option<Handle>,
+        scale: Option<f64>,
+        causal: bool,
+    ) -> Result<(Handle, Handle, Handle), HostError> {
+        let operands: Vec<&Handle> = [&dy, &q, &k, &v].into_iter().chain(&mask).collect();
+        let op = Op::Grad(Grad::Attention { scale, causal });
+        self.run_all(&op, &operands).map(|[a, b, c]| (a, b, c))
+    }
+
     fn rms_norm_gradient(
         &mut self,
         dy: Handle,

@@ -35,6 +35,10 @@ pub(crate) fn backward(call: &Backward, operands: &[&Handle]) -> Result<Vec<Hand
         (Backward::LayerNorm { axis, epsilon }, [dy, x, scale]) => {
             three(host::layer_norm_gradient(dy, x, scale, *axis, *epsilon))
         }
+        (Backward::Attention { scale, causal }, [dy, q, k, v, mask @ ..]) => {
+            let mask = mask.first().copied();
+            three(host::attention_gradient(dy, q, k, v, mask, Some(*scale), *causal))
+        }
         (Backward::RmsNorm { axis, epsilon }, [dy, x, scale]) => {
             two(host::rms_norm_gradient(dy, x, scale, *axis, *epsilon))
         }

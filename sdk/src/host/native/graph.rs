@@ -1,10 +1,11 @@
 //! Networks: the methods that wit-bindgen makes of the interface `graph`, on the graph crate.
 
 use innkeeper_graph::{GraphError, LoadLimits, Unlimited};
-use innkeeper_kernels::{Cpu, Run};
+use innkeeper_kernels::Cpu;
 use innkeeper_tensor::{Named, TensorSpec};
 
 use super::Handle;
+use super::handle::lent;
 use crate::{Error, Result};
 
 /// A network, held directly.
@@ -24,7 +25,7 @@ impl From<GraphError> for Error {
 
 impl Graph {
     pub(crate) fn from_bytes(onnx: &[u8]) -> Result<Graph> {
-        Ok(Graph(innkeeper_graph::Graph::load(onnx, &LoadLimits::default(), &Run::new())?))
+        Ok(Graph(innkeeper_graph::Graph::load(onnx, &LoadLimits::default(), &lent())?))
     }
 
     pub(crate) fn inputs(&self) -> Vec<TensorSpec> {
@@ -51,7 +52,7 @@ impl Graph {
         let inputs = inputs.iter().map(named).collect();
         let names: Vec<&str> = outputs.iter().map(String::as_str).collect();
         let names = if names.is_empty() { None } else { Some(&names[..]) };
-        Ok(self.0.run(&Cpu::new(), inputs, names, &Unlimited, &Run::new())?)
+        Ok(self.0.run(&Cpu::new(), inputs, names, &Unlimited, &lent())?)
     }
 }
 

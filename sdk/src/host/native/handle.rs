@@ -3,13 +3,22 @@
 use std::sync::LazyLock;
 
 use innkeeper_kernels::{
-    Activation, Backend, Binary, Compare, Cpu, Curve, Op, OpError, Reduce, Run, Test, Unary,
+    Activation, Backend, Binary, Compare, Cpu, Curve, Op, OpError, Pool, Reduce, Run, Test, Unary,
 };
 use innkeeper_tensor::{Buffer, Shape, Tensor};
 
 use crate::{DType, Error, Result};
 
 pub(super) static CPU: LazyLock<Cpu> = LazyLock::new(Cpu::new);
+
+/// A thread for each processor, as a host has them; none where the system gives none.
+static POOL: LazyLock<Option<Pool>> =
+    LazyLock::new(|| Pool::new(std::thread::available_parallelism().ok()?.get()).ok());
+
+/// What an operation may use.
+pub(super) fn lent() -> Run<'static> {
+    POOL.as_ref().map_or_else(Run::new, |pool| Run::new().on(pool, pool.threads()))
+}
 
 /// A tensor, held directly.
 #[derive(Clone, Debug)]
@@ -27,12 +36,12 @@ impl From<OpError> for Error {
 
 pub(super) fn run(op: Op, inputs: &[&Handle]) -> Result<Handle> {
     let tensors: Vec<&Tensor> = inputs.iter().map(|handle| &handle.0).collect();
-    Ok(Handle(CPU.run_one(&op, &tensors, &Run::new())?))
+    Ok(Handle(CPU.run_one(&op, &tensors, &lent())?))
 }
 
 pub(super) fn run_many(op: Op, inputs: &[&Handle]) -> Result<Vec<Handle>> {
     let tensors: Vec<&Tensor> = inputs.iter().map(|handle| &handle.0).collect();
-    Ok(CPU.run(&op, &tensors, &Run::new())?.into_iter().map(Handle).collect())
+    Ok(CPU.run(&op, &tensors, &lent())?.into_iter().map(Handle).collect())
 }
 
 pub(super) fn sizes(shape: &[u32]) -> Vec<usize> {

@@ -1,9 +1,9 @@
 //! What the interface `training` does, on the kernels.
 
-use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim, Run};
+use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim};
 use innkeeper_tensor::Tensor;
 
-use super::handle::{CPU, Handle, sizes};
+use super::handle::{CPU, Handle, lent, sizes};
 use super::layers::window;
 use crate::train::call::{Backward, Step};
 use crate::train::{Reduction, Slope};
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// Answers the results of a loss or a backward pass.
 pub(crate) fn backward(call: &Backward, operands: &[&Handle]) -> Result<Vec<Handle>> {
     let tensors: Vec<&Tensor> = operands.iter().map(|handle| &handle.0).collect();
-    let results = CPU.run(&op(call), &tensors, &Run::new())?;
+    let results = CPU.run(&op(call), &tensors, &lent())?;
     Ok(results.into_iter().map(Handle).collect())
 }
 
@@ -53,7 +53,7 @@ fn update<'a>(
     let mut places: Vec<&mut Handle> = changing.collect();
     let mut tensors: Vec<Tensor> =
         places.iter_mut().map(|place| std::mem::replace(&mut place.0, empty.clone())).collect();
-    let result = CPU.update(optim, &mut tensors, read, &Run::new());
+    let result = CPU.update(optim, &mut tensors, read, &lent());
     places.into_iter().zip(tensors).for_each(|(place, tensor)| place.0 = tensor);
     Ok(result?)
 }
@@ -92,6 +92,9 @@ fn op(call: &Backward) -> Op {
         }
         Backward::RmsNorm { axis, epsilon } => {
             Grad::RmsNorm { axis: i64::from(*axis), epsilon: *epsilon }
+        }
+        Backward::Attention { scale, causal } => {
+            Grad::Attention { scale: Some(*scale), causal: *causal }
         }
         Backward::BatchNorm { epsilon } => Grad::BatchNorm { epsilon: *epsilon },
         Backward::Gather { axis, shape } => {

@@ -133,24 +133,40 @@ impl Var {
         let heads = |var: &Var| <[usize; 4]>::try_from(var.shape()).ok().map(|[b, h, ..]| [b, h]);
         let alike = heads(self).is_some() && [keys, values].iter().all(|v| heads(v) == heads(self));
         let added = mask.is_none_or(|mask| mask.dtype() == self.value().dtype());
-        let heads = self.shape().get(1).copied().unwrap_or(0);
-        if !alike || !added {
-            return self.attention_by_parts(keys, values, mask, scale);
+        match alike && added {
+            true => self.attend(keys, values, mask, scale, false),
+            false => self.attention_by_parts(keys, values, mask, scale),
         }
-        let options = Attention { scale: Some(scale), heads_first: true, ..Attention::new(heads) };
+    }
+
+    /// [`Var::attention`] in which a query sees only keys that are not after it: query i of s sees the first t - s + i + 1
+    /// of t keys. Half as much work as with a mask that says so.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn causal_attention(&self, keys: &Var, values: &Var, scale: f64) -> Result<Var> {
+        self.attend(keys, values, None, scale, true)
+    }
+
+    fn attend(
+        &self,
+        keys: &Var,
+        values: &Var,
+        mask: Option<&Tensor>,
+        scale: f64,
+        causal: bool,
+    ) -> Result<Var> {
+        let heads = self.shape().get(1).copied().unwrap_or(0);
+        let options =
+            Attention { scale: Some(scale), causal, heads_first: true, ..Attention::new(heads) };
         let [q, k, v] = [self, keys, values].map(Var::keep);
         let mask = mask.map(Tensor::share).transpose()?;
         let value = q.attention(&k, &v, mask.as_ref(), &options)?;
-        // The scores are not kept, as they are the largest of all; the way back makes them again.
+        let call = Backward::Attention { scale, causal };
         Ok(Var::result(value, [self, keys, values], move |dy| {
-            let scores = q.mul_scalar(scale)?.matmul(&turned(&k)?)?;
-            let scores = mask.as_ref().map_or_else(|| scores.share(), |mask| scores.add(mask))?;
-            let shares = scores.softmax(-1)?;
-            let dshares = dy.matmul(&turned(&v)?)?;
-            let dscores = backward_one(&Backward::Softmax { axis: -1 }, &[&dshares, &shares])?;
-            let dscores = dscores.mul_scalar(scale)?;
-            let dk = turned(&dscores)?.matmul(&q)?;
-            Ok([Some(dscores.matmul(&k)?), Some(dk), Some(turned(&shares)?.matmul(dy)?)])
+            let operands: Vec<&Tensor> = [dy, &q, &k, &v].into_iter().chain(&mask).collect();
+            let mut results = backward(&call, &operands)?.into_iter();
+            Ok([results.next(), results.next(), results.next()])
         }))
     }
 
@@ -174,12 +190,4 @@ impl Var {
 fn three(call: &Backward, dy: &Tensor, x: &Tensor, scale: &Tensor) -> Result<[Option<Tensor>; 3]> {
     let mut results = backward(call, &[dy, x, scale])?.into_iter();
     Ok([results.next(), results.next(), results.next()])
-}
-
-/// The last two dimensions exchanged.
-fn turned(x: &Tensor) -> Result<Tensor> {
-    let mut permutation: Vec<usize> = (0..x.shape().len()).collect();
-    let last = permutation.len().saturating_sub(1);
-    permutation.swap(last, last.saturating_sub(1));
-    x.transpose(&permutation)
 }

@@ -1,5 +1,7 @@
 //! Derivatives of normalisations.
 
+use std::sync::{Mutex, PoisonError};
+
 use innkeeper_tensor::{DType, Shape, Tensor};
 
 use super::packed;
@@ -11,6 +13,8 @@ use crate::{OpError, Run};
 
 /// Rows that are summed in the elements' own precision before they come to the FP64 totals.
 const ROWS: usize = 32;
+/// Parts that threads sum by themselves, as many whatever threads there are, so that sums do not depend on them.
+const PARTS: usize = 16;
 
 pub(super) fn layer<T: Smooth>(
     results: Vec<(DType, Shape)>,
@@ -46,18 +50,34 @@ fn rows<T: Smooth>(
 ) -> Result<[Vec<T>; 3], OpError> {
     let (dy, x) = (&*elements::<T>(dy)?, &*elements::<T>(x)?);
     let scale = &*elements::<T>(scale)?;
-    let mut dx = run.filled(x.len(), T::default())?;
-    let mut sums = [Sums::new(scale.len(), run)?, Sums::new(scale.len(), run)?];
+    let mut dx = run.scratch::<T>(x.len())?;
     let n = scale.len().max(1);
-    for ((dy, x), dx) in dy.chunks(n * ROWS).zip(x.chunks(n * ROWS)).zip(dx.chunks_mut(n * ROWS)) {
-        run.check()?;
-        let [dscale, dbias] = &mut sums;
-        for ((dy, x), dx) in dy.chunks(n).zip(x.chunks(n)).zip(dx.chunks_mut(n)) {
-            row(dy, x, scale, epsilon, dx, &mut dscale.some, &mut dbias.some);
+    let part = (x.len() / n).div_ceil(PARTS).next_multiple_of(ROWS) * n;
+    let totals: [Mutex<Vec<Vec<f64>>>; PARTS] = std::array::from_fn(|_| Mutex::default());
+    run.pieces(&mut dx, part, |index, dx| {
+        let mut sums = [Sums::new(scale.len(), run)?, Sums::new(scale.len(), run)?];
+        let (dy, x) = (&dy[index * part..][..dx.len()], &x[index * part..][..dx.len()]);
+        let some = n * ROWS;
+        for ((dy, x), dx) in dy.chunks(some).zip(x.chunks(some)).zip(dx.chunks_mut(some)) {
+            run.check()?;
+            let [dscale, dbias] = &mut sums;
+            for ((dy, x), dx) in dy.chunks(n).zip(x.chunks(n)).zip(dx.chunks_mut(n)) {
+                row(dy, x, scale, epsilon, dx, &mut dscale.some, &mut dbias.some);
+            }
+            sums.iter_mut().for_each(Sums::flush);
         }
-        sums.iter_mut().for_each(Sums::flush);
+        *totals[index].lock().unwrap_or_else(PoisonError::into_inner) =
+            sums.map(|sums| sums.total).to_vec();
+        Ok(())
+    })?;
+    let mut sums = [run.filled(scale.len(), 0.0)?, run.filled(scale.len(), 0.0)?];
+    for part in totals {
+        let part = part.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (sum, part) in sums.iter_mut().zip(part) {
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
     }
-    let [dscale, dbias] = sums.map(|sums| sums.total.into_iter().map(T::narrow).collect());
+    let [dscale, dbias] = sums.map(|sums| sums.into_iter().map(T::narrow).collect());
     Ok([dx, dscale, dbias])
 }
 

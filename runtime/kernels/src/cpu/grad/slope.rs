@@ -4,13 +4,11 @@ use innkeeper_tensor::{DType, Shape, Tensor};
 
 use super::packed;
 use crate::cpu::memory::elements;
+use crate::cpu::pieces::fill;
 use crate::cpu::smooth::Smooth;
 use crate::cpu::wide::wide;
 use crate::op::Slope;
 use crate::{OpError, Run};
-
-/// Elements between two looks at whether to stop.
-const CHUNK: usize = 1 << 15;
 
 pub(super) fn gradient<T: Smooth>(
     slope: Slope,
@@ -20,9 +18,9 @@ pub(super) fn gradient<T: Smooth>(
     run: &Run<'_>,
 ) -> Result<Vec<Tensor>, OpError> {
     let (dy, z) = (&*elements::<T>(dy)?, &*elements::<T>(z)?);
-    let mut out = run.filled(dy.len(), T::default())?;
-    for ((dy, z), out) in dy.chunks(CHUNK).zip(z.chunks(CHUNK)).zip(out.chunks_mut(CHUNK)) {
-        run.check()?;
+    let out = fill::<T>(run, dy.len(), |start, out| {
+        let part = start..start + out.len();
+        let (dy, z) = (&dy[part.clone()], &z[part]);
         match slope {
             Slope::Relu => relu(dy, z, out),
             Slope::Gelu => gelu(dy, z, out),
@@ -31,7 +29,8 @@ pub(super) fn gradient<T: Smooth>(
             Slope::Sigmoid => sigmoid(dy, z, out),
             Slope::Tanh => tanh(dy, z, out),
         }
-    }
+        Ok(())
+    })?;
     packed(results, [out])
 }
 
@@ -80,13 +79,12 @@ pub(super) fn dropout<T: Smooth>(
     run: &Run<'_>,
 ) -> Result<Vec<Tensor>, OpError> {
     let x = &*elements::<T>(x)?;
-    let mut out = run.filled(x.len(), T::default())?;
     let factor = T::from_f64(1.0 / (1.0 - rate));
     let dropped_below = (rate * 2f64.powi(32)).round() as u64;
-    for (index, (x, out)) in x.chunks(CHUNK).zip(out.chunks_mut(CHUNK)).enumerate() {
-        run.check()?;
-        drop_some(x, (index * CHUNK) as u64, seed, dropped_below, factor, out);
-    }
+    let out = fill::<T>(run, x.len(), |start, out| {
+        drop_some(&x[start..start + out.len()], start as u64, seed, dropped_below, factor, out);
+        Ok(())
+    })?;
     packed(results, [out])
 }
 

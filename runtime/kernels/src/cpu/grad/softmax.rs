@@ -4,6 +4,7 @@ use innkeeper_tensor::{DType, Shape, Tensor};
 
 use super::packed;
 use crate::cpu::memory::elements;
+use crate::cpu::pieces::{PIECE, fill_by};
 use crate::cpu::smooth::Smooth;
 use crate::cpu::walk::around;
 use crate::cpu::wide::wide;
@@ -22,19 +23,24 @@ pub(super) fn gradient<T: Smooth>(
 ) -> Result<Vec<Tensor>, OpError> {
     let (_, len, step) = around(dy.shape(), axis);
     let (dy, y) = (&*elements::<T>(dy)?, &*elements::<T>(y)?);
+    if step == 1 && len > 0 {
+        let out = fill_by::<T>(run, dy.len(), (PIECE / len).max(1) * len, |start, out| {
+            let part = start..start + out.len();
+            let lines = dy[part.clone()].chunks(len).zip(y[part].chunks(len));
+            lines.zip(out.chunks_mut(len)).for_each(|((dy, y), out)| line(dy, y, out));
+            Ok(())
+        })?;
+        return packed(results, [out]);
+    }
     let mut out = run.filled(dy.len(), T::default())?;
     if out.is_empty() {
         return packed(results, [out]);
     }
     let block = len * step;
-    let mut lines = Lines::new(if step == 1 { 0 } else { len }, run)?;
+    let mut lines = Lines::new(len, run)?;
     for ((dy, y), out) in dy.chunks(block).zip(y.chunks(block)).zip(out.chunks_mut(block)) {
         run.check()?;
-        if step == 1 {
-            line(dy, y, out);
-        } else {
-            (0..step).for_each(|start| lines.work(line, start, step, dy, y, out));
-        }
+        (0..step).for_each(|start| lines.work(line, start, step, dy, y, out));
     }
     packed(results, [out])
 }

@@ -8,10 +8,11 @@ use std::ops::Range;
 
 use super::Product;
 use super::coded::Coded;
-use super::pack::{Line, Right, fill, transpose};
+use super::pack::{Line, Right, fill};
 use super::plan::share;
 use super::tile::{COLUMNS_MAX, Kernel, Tile};
 use crate::cpu::activation;
+use crate::cpu::turn::turn;
 
 /// Rows of a right side that are used together: a panel of so many lies in the first two caches.
 const DEPTH_MAX: usize = 512;
@@ -152,7 +153,7 @@ impl<'a> Blocks<'a> {
         let copy: &mut [f32] = bytemuck::cast_slice_mut(scratch);
         if transposed {
             let part = &a[depth.start * m..depth.end * m];
-            transpose(part, m, rows.clone(), stride, copy);
+            turn(part, m, rows.clone(), stride, copy);
         } else {
             for (row, copy) in rows.clone().zip(copy.chunks_exact_mut(stride)) {
                 copy[..depth.len()].copy_from_slice(&a[row * k..][depth.clone()]);
@@ -177,7 +178,7 @@ impl<'a> Blocks<'a> {
         let start = self.start(panel, width);
         let tiles = rows.len().div_ceil(self.kernel.rows_max);
         // Filled only where it is wanted: it is as large as a tile's sums, and most panels are whole.
-        let mut edge = (width < columns).then_some([0f32; ROWS_MAX * COLUMNS_MAX]);
+        let mut edge = (width < columns).then(|| [0f32; ROWS_MAX * COLUMNS_MAX]);
         for tile in 0..tiles {
             let part = share(rows.len(), tiles, tile);
             let first = self.place(rows.start + part.start, panel * columns);

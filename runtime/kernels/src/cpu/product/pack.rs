@@ -7,6 +7,7 @@ use innkeeper_tensor::{Derived, Tensor};
 
 use super::tile::kernel;
 use crate::cpu::Isa;
+use crate::cpu::turn::turn;
 use crate::memory::zeroed;
 
 /// As many floats as a cache line holds, aligned to one.
@@ -83,7 +84,7 @@ pub(super) fn fill(
     let Right { k, n, elements, transposed } = right;
     let width = columns.min(n - first);
     if transposed {
-        transpose(&elements[first * k..(first + width) * k], k, depth, columns, out);
+        turn(&elements[first * k..(first + width) * k], k, depth, columns, out);
     } else {
         let rows = elements[depth.start * n..depth.end * n].chunks_exact(n);
         for (row, out) in rows.zip(out.chunks_exact_mut(columns)) {
@@ -92,29 +93,6 @@ pub(super) fn fill(
     }
     if width < columns {
         out.chunks_exact_mut(columns).for_each(|out| out[width..].fill(0.0));
-    }
-}
-
-/// Numbers of a row that are moved together: one cache line.
-const BLOCK: usize = 16;
-
-/// Elements `part` of rows that are `stride` long become columns: element p of row i goes to
-/// `out[(p - part.start) * columns + i]`.
-pub(super) fn transpose(
-    rows: &[f32],
-    stride: usize,
-    part: Range<usize>,
-    columns: usize,
-    out: &mut [f32],
-) {
-    for from in part.clone().step_by(BLOCK) {
-        let to = (from + BLOCK).min(part.end);
-        let out = &mut out[(from - part.start) * columns..];
-        for (column, row) in rows.chunks(stride).enumerate() {
-            for (out, &x) in out.iter_mut().skip(column).step_by(columns).zip(&row[from..to]) {
-                *out = x;
-            }
-        }
     }
 }
 
