@@ -14,7 +14,7 @@ mod shape;
 
 pub use arrays::{Padding, Scatter, Unique};
 pub use images::{Coordinates, DepthOrder, Nearest, Sample};
-pub(crate) use layers::window;
+pub(crate) use layers::{attention_options, window};
 pub use random::Key;
 
 use innkeeper_tensor::{Buffer, Shape, Tensor as LocalTensor};

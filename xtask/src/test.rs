@@ -1,8 +1,10 @@
 //! `cargo xtask test`: everything that CI runs, with one compilation of everything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::run::{cargo, command, quietly, shown, target};
 use crate::{demo, host, models, python, tools};
@@ -45,17 +47,48 @@ pub(crate) fn run(only: Option<&str>) -> Result<()> {
         let names: Vec<&str> = STEPS.iter().map(|step| step.0).collect();
         bail!("there is no such step; there are {}", names.join(", "));
     }
-    let mut sum = Tests::default();
-    for (i, (name, action)) in steps.iter().enumerate() {
-        println!("\n[{}/{}] {name}", i + 1, steps.len());
-        let tests = action()?;
-        sum = added(sum, tests);
-    }
+    // Downloading waits for the network while the compiler wants the processors.
+    let mut prepared = only.is_none().then(|| thread::spawn(prepare));
+    let outcome = in_turn(&steps, &mut prepared);
+    // Nothing of it is left running.
+    let rest = prepared.map_or(Ok(()), joined);
+    let sum = outcome?;
+    rest?;
     if sum.ignored > 0 {
         bail!("{} tests are ignored; a test runs, or it is not there", sum.ignored);
     }
     println!("\n{} passed, {} failed", sum.passed, sum.failed);
     Ok(())
+}
+
+fn in_turn(steps: &[&Action], prepared: &mut Option<JoinHandle<Result<()>>>) -> Result<Tests> {
+    let mut sum = Tests::default();
+    for (i, (name, action)) in steps.iter().enumerate() {
+        println!("\n[{}/{}] {name}", i + 1, steps.len());
+        if wants_python(name) {
+            prepared.take().map_or(Ok(()), joined)?;
+        }
+        let began = Instant::now();
+        let tests = action()?;
+        println!("{name} took {} s", began.elapsed().as_secs());
+        sum = added(sum, tests);
+    }
+    Ok(sum)
+}
+
+fn joined(thread: JoinHandle<Result<()>>) -> Result<()> {
+    thread.join().map_err(|_| anyhow!("preparing Python's environments broke down"))?
+}
+
+/// What the steps from `models` on want from Python, and make sure of again.
+fn prepare() -> Result<()> {
+    exports()?;
+    clients()?;
+    nvrtc().map(drop)
+}
+
+fn wants_python(step: &str) -> bool {
+    !["format", "lints", "documentation", "dependencies", "host"].contains(&step)
 }
 
 fn format() -> Result<Tests> {
@@ -164,8 +197,7 @@ fn tests() -> Result<Tests> {
 /// The CUDA backend's tests, which need no GPU: every kernel source through NVRTC, which PyPI has, and every operation on a
 /// device that is emulated.
 fn cuda() -> Result<Tests> {
-    let requirements = Path::new("runtime/kernels/tests/nvrtc.txt");
-    let venv = python::environment("nvrtc", requirements, "NVRTC")?;
+    let venv = nvrtc()?;
     let library = tools::found(&venv.join("lib"), "libnvrtc.so.13")?;
     let arguments = ["test", "--release", "-p", "innkeeper-kernels", "--features", "cuda"];
     let mut test = cargo(&arguments);
@@ -173,6 +205,10 @@ fn cuda() -> Result<Tests> {
     test.env("INNKEEPER_REQUIRE_NVRTC", "1").env("LD_LIBRARY_PATH", library);
     let text = quietly("tests of the CUDA backend", &mut test)?;
     Ok(counted(&text))
+}
+
+fn nvrtc() -> Result<PathBuf> {
+    python::environment("nvrtc", Path::new("runtime/kernels/tests/nvrtc.txt"), "NVRTC")
 }
 
 fn added(a: Tests, b: Tests) -> Tests {

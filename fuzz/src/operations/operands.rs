@@ -1,7 +1,7 @@
 //! Operands: shapes that mostly fit the operation, and elements of every kind.
 
 use innkeeper_kernels::{
-    Cell, Draw, Grad, Index, Loss, LossOf, Move, Norm, Op, Optim, Quant, Recurrent,
+    Attention, Cell, Draw, Grad, Index, Loss, LossOf, Move, Norm, Op, Optim, Quant, Recurrent,
 };
 use innkeeper_tensor::{Buffer, DType, Shape, Tensor, bf16, f16};
 
@@ -445,10 +445,23 @@ fn backward(grad: &Grad, from: &mut Source<'_>) -> Vec<Wanted> {
             let dy: Vec<usize> = x[..2].iter().copied().chain(output).collect();
             vec![main(&dy), main(&x)]
         }
-        Grad::Attention { .. } => {
-            let [b, h, s, t] = [(); 4].map(|()| from.small());
-            let [d, e] = [(); 2].map(|()| from.small());
-            let sides = [[b, h, s, e], [b, h, s, d], [b, h, t, d], [b, h, t, e]];
+        Grad::Attention(Attention { heads, kv_heads, packed, heads_first, .. }) => {
+            let [b, s, t, d, e] = [(); 5].map(|()| from.small());
+            let (h, kv) = (heads.min(8), kv_heads.min(8));
+            let sides = match (packed, heads_first) {
+                (true, _) => vec![vec![b, s, h * d], vec![b, s, (h + 2 * kv) * d]],
+                (false, true) => {
+                    vec![vec![b, h, s, e], vec![b, h, s, d], vec![b, kv, t, d], vec![b, kv, t, e]]
+                }
+                (false, false) => {
+                    vec![
+                        vec![b, s, h * e],
+                        vec![b, s, h * d],
+                        vec![b, t, kv * d],
+                        vec![b, t, kv * e],
+                    ]
+                }
+            };
             sides.iter().map(|side| main(side)).collect()
         }
         Grad::SumTo { .. } | Grad::Dropout { .. } => vec![main(&x)],

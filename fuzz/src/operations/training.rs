@@ -1,6 +1,6 @@
 //! Operations of training.
 
-use innkeeper_kernels::{Grad, Loss, LossOf, Op, Optim, Reduction, Slope};
+use innkeeper_kernels::{Attention, Grad, Loss, LossOf, Op, Optim, Reduction, Slope};
 
 use super::ops::window;
 use crate::source::Source;
@@ -72,7 +72,12 @@ fn grad(from: &mut Source<'_>) -> Grad {
             window: window(from),
             count_include_pad: from.flag(),
         },
-        12 => Grad::Attention { scale: None, causal: from.flag() },
+        12 => {
+            let (causal, packed, heads_first) = (from.flag(), from.flag(), from.flag());
+            let (heads, kv_heads) = (from.size(), from.size());
+            let (scale, mask) = (None, false);
+            Grad::Attention(Attention { heads, kv_heads, scale, causal, mask, packed, heads_first })
+        }
         _ => Grad::Dropout { rate: from.number(), seed: from.word() },
     }
 }

@@ -4,7 +4,7 @@ mod network;
 
 use innkeeper_tensor::{DType, Shape};
 
-use crate::infer::grad::attended;
+use crate::infer::attention::Plan;
 use crate::infer::{matmul, recurrent};
 use crate::{Activation, Binary, Grad, Index, Op, Order, Quant, Recurrent};
 
@@ -211,8 +211,8 @@ impl Op {
             (Op::Grad(Grad::Softmax { axis } | Grad::LogSoftmax { axis }), _) => {
                 touched.saturating_mul(TRANSCENDENTAL.max(stride(*axis, inputs)))
             }
-            (Op::Grad(grad @ Grad::Attention { .. }), _) => {
-                let Ok(plan) = attended(grad, inputs) else { return CALL };
+            (Op::Grad(Grad::Attention(attention)), [_, operands @ ..]) => {
+                let Ok(plan) = Plan::new(attention, operands) else { return CALL };
                 // Five products, an exponential and its derivative for each score.
                 let each = (3 * plan.depth + 2 * plan.width) as u64 + 2 * TRANSCENDENTAL;
                 let heads = (plan.batch as u64).saturating_mul(plan.heads as u64);

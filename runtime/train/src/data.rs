@@ -165,7 +165,9 @@ pub(crate) async fn create(
     let out = scratch(&host.dir)?;
     // What is wrong with the options is told before a process is started for them.
     import_options(options, limits.upload_bytes_max)?;
+    let permit = host.imports.acquire().await.map_err(|e| TrainError::Host(e.to_string()))?;
     host.importer.import(received.file, options, limits.upload_bytes_max, &out).await?;
+    drop(permit);
     let (facts, bytes) = blocking(move || converted(out)).await?;
     let digest = keep(&host.catalog, tenant, bytes, limits).await?;
     let schema = serde_json::to_string(&facts).map_err(|e| TrainError::Host(e.to_string()))?;

@@ -31,6 +31,8 @@ pub struct Importer {
     pub import_ms_max: u64,
     /// Bytes of address space of one process.
     pub import_memory_bytes_max: u64,
+    /// Processes that may run at once; files beyond wait.
+    pub imports_max: usize,
 }
 
 impl Importer {

@@ -16,7 +16,7 @@ use innkeeper_predict::Predictor;
 use innkeeper_sandbox::Hyperparameter;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::checkpoint::Folder;
 use crate::data::{self, Received};
@@ -99,7 +99,8 @@ impl Jobs {
         let runtime = Handle::try_current().map_err(std::io::Error::other)?;
         let (running_max, state) = (config.running_max.max(1), Mutex::default());
         let JobsConfig { dir, importer, .. } = config;
-        let host = Host { catalog, predictor, deployer, dir, importer };
+        let imports = Semaphore::new(importer.imports_max.max(1));
+        let host = Host { catalog, predictor, deployer, dir, importer, imports };
         Ok(Jobs(Arc::new(Inner { host, running_max, runtime, state })))
     }
 

@@ -17,6 +17,7 @@ use innkeeper_predict::{Deployment, PredictError, Predictor};
 use innkeeper_sandbox::{Cancel, Column, Hyperparameter, Made, Setting, Task, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use crate::checkpoint::Folder;
 use crate::data::{self, DatasetFacts, blocking};
@@ -35,6 +36,8 @@ pub(crate) struct Host {
     /// Where checkpoints lie, and files without a name.
     pub(crate) dir: PathBuf,
     pub(crate) importer: Importer,
+    /// A permit for each process that may read data now.
+    pub(crate) imports: Semaphore,
 }
 
 /// What came of a job that went well.

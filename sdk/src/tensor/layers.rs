@@ -15,7 +15,7 @@ pub(crate) fn window(at: &Window) -> Result<layers::Window> {
     })
 }
 
-fn options(attention: &Attention) -> Result<layers::AttentionOptions> {
+pub(crate) fn attention_options(attention: &Attention) -> Result<layers::AttentionOptions> {
     Ok(layers::AttentionOptions {
         heads: size(attention.heads)?,
         kv_heads: size(attention.kv_heads)?,
@@ -273,7 +273,7 @@ impl Tensor {
         mask: Option<&Tensor>,
         attention: &Attention,
     ) -> Result<Tensor> {
-        let options = options(attention)?;
+        let options = attention_options(attention)?;
         Ok(Tensor(layers::attention(&self.0, &k.0, &v.0, handle(mask), options)?))
     }
 
@@ -282,7 +282,7 @@ impl Tensor {
     /// # Errors
     /// See [`Tensor`].
     pub fn attention_packed(&self, mask: Option<&Tensor>, attention: &Attention) -> Result<Tensor> {
-        Ok(Tensor(layers::attention_packed(&self.0, handle(mask), options(attention)?)?))
+        Ok(Tensor(layers::attention_packed(&self.0, handle(mask), attention_options(attention)?)?))
     }
 
     /// Rotary position embedding: of each head the first `dims` elements (0: all) are pairs (x1, x2) that become

@@ -1,7 +1,7 @@
 //! What training asks of the host, as data: the two hosts differ below this.
 
 use super::{Reduction, Slope};
-use crate::host::layers::Window;
+use crate::host::layers::{AttentionOptions, Window};
 
 /// A loss with its gradient, or a backward pass; operands come at the call.
 #[derive(Clone, Debug)]
@@ -20,8 +20,8 @@ pub(crate) enum Backward {
     LogSoftmax { axis: i32 },
     /// dy, x, scale: dx, dscale, dbias.
     LayerNorm { axis: i32, epsilon: f64 },
-    /// dy, q, k, v and a mask if there is one: dq, dk, dv.
-    Attention { scale: f64, causal: bool },
+    /// dy, q, k, v and a mask if there is one: dq, dk, dv. Packed: dy, qkv and a mask: dqkv.
+    Attention { options: AttentionOptions, mask: bool, packed: bool },
     /// dy, x, scale: dx, dscale.
     RmsNorm { axis: i32, epsilon: f64 },
     /// dy, x, scale: dx, dscale, dbias.

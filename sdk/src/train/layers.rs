@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::{Init, Parameter, Random, Var};
+use crate::layers::Attention;
 use crate::{Error, Result, Tensor};
 
 /// A function of one value, with parameters.
@@ -250,40 +251,18 @@ impl MultiHeadAttention {
     /// # Errors
     /// See [`Tensor`].
     pub fn attend(&self, x: &Var, mask: Option<&Tensor>) -> Result<Var> {
-        self.mix(x, |q, k, v, scale| q.attention(k, v, mask, scale))
+        let packed = self.input.forward(x)?;
+        self.output.forward(&packed.attention_packed(mask, &Attention::new(self.heads))?)
     }
 
-    /// [`attend`](MultiHeadAttention::attend) in which each place sees itself and those before.
+    /// [`attend`](MultiHeadAttention::attend) in which each place sees itself and those before: half of the work of a
+    /// mask that says so.
     ///
     /// # Errors
     /// See [`Tensor`].
     pub fn attend_causally(&self, x: &Var) -> Result<Var> {
-        self.mix(x, |q, k, v, scale| q.causal_attention(k, v, scale))
-    }
-
-    fn mix(
-        &self,
-        x: &Var,
-        attention: impl Fn(&Var, &Var, &Var, f64) -> Result<Var>,
-    ) -> Result<Var> {
-        let &[b, s, size] = x.shape() else {
-            return Err(Error::invalid_argument(format!(
-                "attention: x must be [b,s,size], got {:?}",
-                x.shape()
-            )));
-        };
-        let (heads, depth) = (self.heads as i64, (size / self.heads) as i64);
-        let packed = self.input.forward(x)?.reshape(&[b as i64, s as i64, 3, heads, depth])?;
-        // [3, b, heads, s, d], so that each of the three is one run.
-        let packed = packed.transpose(&[2, 0, 3, 1, 4])?;
-        let part = |index: i64| {
-            let part = packed.slice(0, index, index + 1)?;
-            part.reshape(&[b as i64, heads, s as i64, depth])
-        };
-        let scale = 1.0 / (depth as f64).sqrt();
-        let attended = attention(&part(0)?, &part(1)?, &part(2)?, scale)?;
-        let joined = attended.transpose(&[0, 2, 1, 3])?;
-        self.output.forward(&joined.reshape(&[b as i64, s as i64, size as i64])?)
+        let causal = Attention { causal: true, ..Attention::new(self.heads) };
+        self.output.forward(&self.input.forward(x)?.attention_packed(None, &causal)?)
     }
 
     /// A mask for [`attend`](MultiHeadAttention::attend) that lets each of `length` places see itself and those before.

@@ -133,10 +133,9 @@ impl Transformer {
     fn forward(&self, tokens: &Tensor) -> Result<Var> {
         let length = tokens.shape()[1];
         let places = Tensor::arange(DType::Int64, 0.0, 1.0, length)?;
-        let mask = MultiHeadAttention::causal_mask(length)?;
         let [norm1, norm2, norm3] = &self.norms;
         let x = self.words.look_up(tokens)?.add(&self.places.look_up(&places)?)?;
-        let x = x.add(&self.attention.attend(&norm1.forward(&x)?, Some(&mask))?)?;
+        let x = x.add(&self.attention.attend_causally(&norm1.forward(&x)?)?)?;
         let inner = self.up.forward(&norm2.forward(&x)?)?.gelu()?;
         let x = x.add(&self.down.forward(&inner)?)?;
         self.head.forward(&norm3.forward(&x)?)

@@ -14,7 +14,7 @@ use crate::cpu::dispatch::float;
 use crate::cpu::memory::tensor;
 use crate::error::invalid;
 use crate::infer::axes;
-use crate::infer::grad::{attended, window as slides};
+use crate::infer::grad::window as slides;
 use crate::op::Grad;
 use crate::{Cpu, OpError, Run};
 
@@ -41,13 +41,8 @@ pub(super) fn grad(
         (Grad::Slope(slope), [dy, z]) => {
             float!(dy.dtype(), T => slope::gradient::<T>(*slope, results, dy, z, run))
         }
-        (Grad::Attention { causal, .. }, [dy, q, k, v, mask @ ..]) => {
-            let operands: Vec<_> = inputs.iter().map(|x| (x.dtype(), x.shape())).collect();
-            let plan = attended(grad, &operands)?;
-            let (operands, mask) = ([*dy, *q, *k, *v], mask.first().copied());
-            float!(dy.dtype(), T => {
-                attention::gradient::<T>(&plan, *causal, results, operands, mask, run)
-            })
+        (Grad::Attention(attention), [dy, ..]) => {
+            float!(dy.dtype(), T => attention::gradient::<T>(attention, results, inputs, run))
         }
         (Grad::Dropout { rate, seed }, [x]) => {
             float!(x.dtype(), T => slope::dropout::<T>(*rate, *seed, results, x, run))

@@ -56,6 +56,7 @@ fn turned<W: Pod>(
         if let (Ok(from), Ok(out)) =
             (bytemuck::try_cast_slice(from), bytemuck::try_cast_slice_mut::<W, f32>(out))
             && size_of::<W>() == size_of::<f32>()
+            && from.len() == row * step
         {
             let part = start..start + out.len() / row;
             turn::turn(&from[..row * step], step, part, row, out);

@@ -9,7 +9,7 @@ use crate::error::invalid;
 use crate::infer::attention::Plan;
 use crate::infer::dtypes::{self, Class};
 use crate::infer::{Operand, axes, layout, matmul, operands, result_shape};
-use crate::op::{Attention, Grad};
+use crate::op::Grad;
 
 type Results = Vec<(DType, Shape)>;
 
@@ -53,13 +53,18 @@ pub(crate) fn grad(grad: &Grad, inputs: &[Operand<'_>]) -> Result<Results, OpErr
             window::pool(op, window, kernel, dy, x)?;
             Ok(vec![(dtype, x.clone())])
         }
-        Grad::Attention { .. } => {
-            let plan = attended(grad, inputs)?;
-            let (dtype, dy) = inputs[0];
-            Class::Float.check(op, dtype)?;
-            dtypes::same(op, dtype, inputs[1].0)?;
+        Grad::Attention(attention) => {
+            let [(dtype, dy), operands @ ..] = inputs else {
+                return Err(invalid(op, "takes dy and the operands of attention, got none"));
+            };
+            let plan = Plan::new(attention, operands)?;
+            Class::Float.check(op, *dtype)?;
             same_shape(op, "dy", dy, &plan.result)?;
-            Ok(inputs[1..4].iter().map(|&(dtype, shape)| (dtype, shape.clone())).collect())
+            let (sequences, _) = operands.split_at(operands.len() - usize::from(attention.mask));
+            for (other, _) in sequences {
+                dtypes::same(op, *dtype, *other)?;
+            }
+            Ok(sequences.iter().map(|&(dtype, shape)| (dtype, shape.clone())).collect())
         }
         Grad::Dropout { rate, .. } => {
             let (dtype, [x]) = floats(op, inputs)?;
@@ -70,28 +75,6 @@ pub(crate) fn grad(grad: &Grad, inputs: &[Operand<'_>]) -> Result<Results, OpErr
             Ok(vec![(dtype, x.clone())])
         }
     }
-}
-
-/// Sizes of the attention whose derivative this is. Operands are there, dy aside as attention takes them.
-pub(crate) fn attended(grad: &Grad, inputs: &[Operand<'_>]) -> Result<Plan, OpError> {
-    let op = grad.name();
-    let &Grad::Attention { scale, causal } = grad else {
-        return Err(invalid(op, "is no attention"));
-    };
-    let [_, (_, q), _, _, mask @ ..] = inputs else {
-        return Err(invalid(op, format_args!("takes 4 or 5 operands, got {}", inputs.len())));
-    };
-    let heads = q.dims().get(1).copied().unwrap_or(0).max(1);
-    let attention = Attention {
-        heads,
-        kv_heads: heads,
-        scale,
-        causal,
-        mask: !mask.is_empty(),
-        packed: false,
-        heads_first: true,
-    };
-    Plan::new(&attention, &inputs[1..])
 }
 
 /// Exactly `N` operands of one dtype, FP32 or FP64.

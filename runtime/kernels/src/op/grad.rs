@@ -1,5 +1,7 @@
 //! Backward passes that are slow or inexact when put together from forward operations.
 
+use super::Attention;
+
 /// The derivative of an operation, given dy, the derivative of the loss by its result. FP32, FP64; sums over rows are
 /// accumulated in FP64 where they decide the last digits.
 ///
@@ -93,16 +95,10 @@ pub enum Grad {
         /// Whether what is padded counts when the mean is taken.
         count_include_pad: bool,
     },
-    /// dy `[b, heads, s, e]`, q `[b, heads, s, d]`, k `[b, heads, t, d]`, v `[b, heads, t, e]` and a mask that is added, or
-    /// is BOOL, and broadcasts to `[b, heads, s, t]`: dq, dk and dv of softmax(scale q k^T + mask) v, without the mask's.
-    /// The scores are made again, and need no memory of their size. [`Op::Attention`](crate::Op::Attention) with as many
-    /// heads of k and v, before the rows. Vaswani et al. 2017; Dao et al. 2022, *FlashAttention*.
-    Attention {
-        /// What products are multiplied by; 1 / sqrt(d) when it is not given.
-        scale: Option<f64>,
-        /// Whether a query looks only at keys that are not after it.
-        causal: bool,
-    },
+    /// dy and the operands of [`Op::Attention`](crate::Op::Attention), in FP32 or FP64: dq, dk and dv, or the derivative by
+    /// the one operand that has them all; the mask has none. Scores are made again, and need no memory of their size.
+    /// Dao et al. 2022, *FlashAttention*.
+    Attention(Attention),
     /// x: each element 0 with probability `rate`, else divided by 1 - rate. Which, `seed` and the element's place
     /// decide, the same on every backend: the derivative is the same operation on dy, and no mask is kept. Srivastava
     /// et al. 2014, *Dropout*; the places are drawn by SplitMix64 (Steele et al. 2014).
@@ -165,7 +161,7 @@ impl Grad {
             Grad::Conv { .. } => "conv-gradient",
             Grad::MaxPool { .. } => "max-pool-gradient",
             Grad::AveragePool { .. } => "average-pool-gradient",
-            Grad::Attention { .. } => "attention-gradient",
+            Grad::Attention(_) => "attention-gradient",
             Grad::Dropout { .. } => "dropout",
         }
     }

@@ -1,6 +1,6 @@
 //! Backward passes against finite differences of forward passes written plainly in FP64.
 
-use innkeeper_kernels::{Backend, Cpu, Grad, Op, OpError, Run, Slope, Window};
+use innkeeper_kernels::{Attention, Backend, Cpu, Grad, Op, OpError, Run, Slope, Window};
 use innkeeper_tensor::{DType, Tensor};
 use proptest::prelude::*;
 
@@ -545,39 +545,114 @@ fn indices_out_of_range_are_errors() {
     }
 }
 
-/// Attention by its formula: q `[b, h, s, d]`, k `[b, h, t, d]`, v `[b, h, t, e]`, sizes b h s t d e.
+/// How the operands of attention lie: heads before the rows, after them, or all three in one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    First,
+    Last,
+    Packed,
+}
+
+/// Sizes of an attention: batches, heads, heads of keys, queries, keys, elements of a key and of a value.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    b: usize,
+    h: usize,
+    kv: usize,
+    s: usize,
+    t: usize,
+    d: usize,
+    e: usize,
+}
+
+impl Sizes {
+    fn operands(self, lie: Lie) -> Vec<Vec<usize>> {
+        let Sizes { b, h, kv, s, t, d, e } = self;
+        match lie {
+            Lie::First => vec![vec![b, h, s, d], vec![b, kv, t, d], vec![b, kv, t, e]],
+            Lie::Last => vec![vec![b, s, h * d], vec![b, t, kv * d], vec![b, t, kv * e]],
+            Lie::Packed => vec![vec![b, s, (h + 2 * kv) * d]],
+        }
+    }
+
+    fn result(self, lie: Lie) -> Vec<usize> {
+        let Sizes { b, h, s, e, .. } = self;
+        if lie == Lie::First { vec![b, h, s, e] } else { vec![b, s, h * e] }
+    }
+
+    /// Where a row of `of` (q, k, v, y) begins.
+    fn at(self, lie: Lie, of: usize, batch: usize, head: usize, row: usize) -> usize {
+        let Sizes { h, kv, s, t, d, e, .. } = self;
+        let (heads, rows, width) = [(h, s, d), (kv, t, d), (kv, t, e), (h, s, e)][of];
+        match lie {
+            Lie::First => ((batch * heads + head) * rows + row) * width,
+            Lie::Packed if of < 3 => {
+                let before = [0, h, h + kv][of];
+                (batch * s + row) * (h + 2 * kv) * d + (before + head) * d
+            }
+            _ => (batch * rows + row) * heads * width + head * width,
+        }
+    }
+}
+
+/// Attention by its formula; the mask is `[s, t]`.
 fn attended(
-    [b, h, s, t, d, e]: [usize; 6],
+    sizes: Sizes,
+    lie: Lie,
     causal: bool,
     mask: Option<&[f64]>,
     values: &[Vec<f64>],
 ) -> Vec<f64> {
-    let [q, k, v] = values else { unreachable!() };
+    let Sizes { b, h, kv, s, t, d, e } = sizes;
+    let of = |index: usize| &values[index.min(values.len() - 1)];
     let scale = 1.0 / (d as f64).sqrt();
     let mut y = vec![0.0; b * h * s * e];
-    for (head, query) in (0..b * h).flat_map(|head| (0..s).map(move |query| (head, query))) {
+    for index in 0..b * h * s {
+        let (batch, head, query) = (index / (h * s), index / s % h, index % s);
+        let shared = head / (h / kv);
         let seen = if causal { (t + query + 1).saturating_sub(s).min(t) } else { t };
+        let q = &of(0)[sizes.at(lie, 0, batch, head, query)..][..d];
         let score = |key: usize| {
-            let pairs = (0..d).map(|i| q[(head * s + query) * d + i] * k[(head * t + key) * d + i]);
-            pairs.sum::<f64>() * scale + mask.map_or(0.0, |mask| mask[query * t + key])
+            let k = &of(1)[sizes.at(lie, 1, batch, shared, key)..][..d];
+            let dot: f64 = q.iter().zip(k).map(|(q, k)| q * k).sum();
+            dot * scale + mask.map_or(0.0, |mask| mask[query * t + key])
         };
         let scores: Vec<f64> = (0..seen).map(score).collect();
         let sum: f64 = scores.iter().map(|score| score.exp()).sum();
         for (key, score) in scores.iter().enumerate().filter(|_| sum > 0.0) {
-            for i in 0..e {
-                y[(head * s + query) * e + i] += score.exp() / sum * v[(head * t + key) * e + i];
-            }
+            let v = &of(2)[sizes.at(lie, 2, batch, shared, key)..][..e];
+            let y = &mut y[sizes.at(lie, 3, batch, head, query)..][..e];
+            y.iter_mut().zip(v).for_each(|(y, v)| *y += score.exp() / sum * v);
         }
     }
     y
 }
 
+fn attention(sizes: Sizes, lie: Lie, causal: bool, mask: bool) -> Grad {
+    Grad::Attention(Attention {
+        heads: sizes.h,
+        kv_heads: sizes.kv,
+        scale: None,
+        causal,
+        mask,
+        packed: lie == Lie::Packed,
+        heads_first: lie == Lie::First,
+    })
+}
+
 #[test]
 fn attention_goes_back_as_its_formula_says() {
-    // More queries than keys, so that some see nothing; one key; rows beyond one block.
-    let sizes = [[1, 1, 1, 1, 1, 1], [2, 2, 3, 4, 2, 3], [1, 2, 5, 3, 4, 1], [1, 1, 70, 9, 1, 2]];
-    for (index, sizes) in sizes.into_iter().enumerate() {
-        let [b, h, s, t, d, e] = sizes;
+    // More queries than keys, so that some see nothing; one key; rows beyond one block; shared keys.
+    let sizes = [
+        (Sizes { b: 1, h: 1, kv: 1, s: 1, t: 1, d: 1, e: 1 }, Lie::First),
+        (Sizes { b: 2, h: 2, kv: 2, s: 3, t: 4, d: 2, e: 3 }, Lie::First),
+        (Sizes { b: 1, h: 2, kv: 1, s: 5, t: 3, d: 4, e: 1 }, Lie::Last),
+        (Sizes { b: 1, h: 1, kv: 1, s: 70, t: 9, d: 1, e: 2 }, Lie::Last),
+        (Sizes { b: 2, h: 4, kv: 2, s: 5, t: 5, d: 2, e: 2 }, Lie::Packed),
+        (Sizes { b: 3, h: 2, kv: 2, s: 6, t: 6, d: 3, e: 3 }, Lie::Packed),
+    ];
+    for (index, (sizes, lie)) in sizes.into_iter().enumerate() {
+        let Sizes { s, t, .. } = sizes;
         for (dtype, causal, masked) in [
             (DType::Fp64, false, false),
             (DType::Fp64, true, true),
@@ -585,19 +660,22 @@ fn attention_goes_back_as_its_formula_says() {
             (DType::Fp32, false, true),
         ] {
             let seed = index as u64 * 10 + u64::from(causal);
-            let dims = [[b, h, s, e], [b, h, s, d], [b, h, t, d], [b, h, t, e], [1, 1, s, t]];
-            let made = dims.map(|dims| tensor(dtype, &dims, seed));
-            let [dy, q, k, v, mask] = &made;
-            let mut added = numbers(mask);
+            let of_shape = |(i, shape): (usize, &Vec<usize>)| tensor(dtype, shape, seed + i as u64);
+            let shapes = sizes.operands(lie);
+            let operands: Vec<Tensor> = shapes.iter().enumerate().map(of_shape).collect();
+            let dy = tensor(dtype, &sizes.result(lie), seed + 7);
+            let mut added = numbers(&tensor(dtype, &[s, t], seed + 8));
             // A query that a mask shows nothing.
             added[..t].fill(f64::NEG_INFINITY);
             let mask = of(dtype, &[1, 1, s, t], &added, false);
-            let mut inputs = vec![dy, q, k, v];
+            let operands: Vec<&Tensor> = operands.iter().collect();
+            let mut inputs = [&[&dy], &operands[..]].concat();
             inputs.extend(masked.then_some(&mask));
-            let grad = Grad::Attention { scale: None, causal };
+            let grad = attention(sizes, lie, causal, masked);
             let added = masked.then_some(&added[..]);
-            compare(&grad, &inputs, dy, &[q, k, v], &[0, 1, 2], |values| {
-                attended(sizes, causal, added, values)
+            let by: Vec<usize> = (0..operands.len()).collect();
+            compare(&grad, &inputs, &dy, &operands, &by, |values| {
+                attended(sizes, lie, causal, added, values)
             });
         }
     }
@@ -615,10 +693,10 @@ fn long_ones_are_the_same_on_threads() {
     same_on_threads(&Op::Grad(Grad::SumTo { shape: vec![24] }), &[&rows[0]]);
     let linear = Grad::Linear { input: true, bias: true };
     same_on_threads(&Op::Grad(linear), &[&rows[0], &of(&[3000, 40], 4), &of(&[24, 40], 5)]);
-    for heads in [1, 6] {
-        let side = |seed| of(&[1, heads, 130, 8], seed);
-        let attention = Op::Grad(Grad::Attention { scale: None, causal: true });
-        same_on_threads(&attention, &[&side(6), &side(7), &side(8), &side(9)]);
+    for b in [1, 6] {
+        let sizes = Sizes { b, h: 2, kv: 1, s: 130, t: 130, d: 8, e: 8 };
+        let grad = Op::Grad(attention(sizes, Lie::Packed, true, false));
+        same_on_threads(&grad, &[&of(&[b, 130, 16], 6), &of(&[b, 130, 32], 7)]);
     }
 }
 

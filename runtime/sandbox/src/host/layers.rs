@@ -50,8 +50,8 @@ pub(super) fn activation(activation: wit::Activation) -> Activation {
     }
 }
 
-fn attention(options: wit::AttentionOptions, mask: bool, packed: bool) -> Op {
-    Op::Attention(Attention {
+pub(super) fn attention(options: wit::AttentionOptions, mask: bool, packed: bool) -> Attention {
+    Attention {
         heads: options.heads as usize,
         kv_heads: options.kv_heads as usize,
         scale: options.scale,
@@ -59,7 +59,7 @@ fn attention(options: wit::AttentionOptions, mask: bool, packed: bool) -> Op {
         mask,
         packed,
         heads_first: options.heads_first,
-    })
+    }
 }
 
 impl wit::Host for State {
@@ -241,7 +241,7 @@ impl wit::Host for State {
         mask: Option<Handle>,
         options: wit::AttentionOptions,
     ) -> Answer {
-        let op = attention(options, mask.is_some(), false);
+        let op = Op::Attention(attention(options, mask.is_some(), false));
         self.run_some(&op, &[Some(&q), Some(&k), Some(&v), mask.as_ref()])
     }
 
@@ -251,7 +251,7 @@ impl wit::Host for State {
         mask: Option<Handle>,
         options: wit::AttentionOptions,
     ) -> Answer {
-        let op = attention(options, mask.is_some(), true);
+        let op = Op::Attention(attention(options, mask.is_some(), true));
         self.run_some(&op, &[Some(&qkv), mask.as_ref()])
     }
 

@@ -220,7 +220,7 @@ fn stops_in_time(op: &Op, operands: &[(DType, &Shape)]) -> bool {
         Op::Binary(_) | Op::Scalar { .. } | Op::Compare(_) | Op::Select => true,
         Op::Unary(_) | Op::Curve(_) | Op::Test(_) => true,
         Op::Norm(_) | Op::Attention(_) | Op::Conv(_) | Op::Pool(_) => true,
-        Op::Grad(Grad::Attention { .. }) => true,
+        Op::Grad(Grad::Attention(_)) => true,
         _ => false,
     }
 }

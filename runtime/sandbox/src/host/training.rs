@@ -7,10 +7,11 @@ use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim, Slope};
 use innkeeper_tensor::{DType, Shape, Tensor};
 use wasmtime::component::Resource;
 
-use super::layers::{sizes, window};
+use super::layers::{attention, sizes, window};
 use super::run::is_long;
 use super::{HostError, HostTensor, State};
 use crate::Charge;
+use crate::bindings::innkeeper::model::layers::AttentionOptions;
 use crate::bindings::innkeeper::model::training;
 use crate::bindings::innkeeper::model::training::Window;
 
@@ -218,12 +219,22 @@ impl training::Host for State {
         k: Handle,
         v: Handle,
         mask: Option<Handle>,
-        scale: Option<f64>,
-        causal: bool,
+        options: AttentionOptions,
     ) -> Result<(Handle, Handle, Handle), HostError> {
         let operands: Vec<&Handle> = [&dy, &q, &k, &v].into_iter().chain(&mask).collect();
-        let op = Op::Grad(Grad::Attention { scale, causal });
-        self.run_all(&op, &operands).map(|[a, b, c]| (a, b, c))
+        let grad = Grad::Attention(attention(options, mask.is_some(), false));
+        self.run_all(&Op::Grad(grad), &operands).map(|[a, b, c]| (a, b, c))
+    }
+
+    fn attention_packed_gradient(
+        &mut self,
+        dy: Handle,
+        qkv: Handle,
+        mask: Option<Handle>,
+        options: AttentionOptions,
+    ) -> Answer {
+        let operands: Vec<&Handle> = [&dy, &qkv].into_iter().chain(&mask).collect();
+        self.backward(Grad::Attention(attention(options, mask.is_some(), true)), &operands)
     }
 
     fn rms_norm_gradient(

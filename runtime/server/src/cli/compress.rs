@@ -3,7 +3,6 @@
 mod measure;
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -14,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::args::{Compress, Host, Push};
 use super::client::Client;
+use super::infer::ModelRef;
 use super::pull::{self, Origin};
-use super::{build, jobs, output, push};
+use super::{jobs, models, output, push};
 use crate::failure::{Code, Failure};
 use measure::{Measured, Share};
 
@@ -78,9 +78,7 @@ fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
     if args.out.is_some() || served.is_none() {
         let name = || format!("{}-{version}.bundle", small.manifest.name).into();
         let out: PathBuf = args.out.clone().unwrap_or_else(name);
-        write(&small, &out)?;
-        let bytes = fs::metadata(&out).map_or(0, |file| file.len());
-        output::line(&format!("{} ({}, {})", out.display(), output::size(bytes), small.digest()));
+        push::write(&small, &out)?;
     }
     if !publish {
         return Ok(());
@@ -93,10 +91,7 @@ fn local(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
 /// A version on a server, by a job there.
 fn served(host: &Host, args: &Compress, plan: &Plan) -> Result<()> {
     let client = Client::new(host)?;
-    let (model, version) = match args.source.split_once('@') {
-        Some((model, version)) => (model, Some(version)),
-        None => (args.source.as_str(), None),
-    };
+    let ModelRef { model, version, .. } = models::own(&args.source)?;
     let mut request = json!(plan);
     let fields = request.as_object_mut().context("a plan is an object")?;
     fields.insert("kind".into(), compress::KIND.into());
@@ -174,18 +169,4 @@ fn table(report: &Value) -> String {
     rows.push(named.into_iter().chain(costs(total)).chain(share).collect());
     let head = ["TENSOR", "SHAPE", "METHOD", "BEFORE", "AFTER", "HALF-SQUARES", "RELATIVE", ""];
     output::table(&head, &rows)
-}
-
-/// Writes the bundle beside its place and moves it there, so that a half one is never found.
-pub(super) fn write(bundle: &Bundle, out: &Path) -> Result<()> {
-    let doing = || format!("cannot write {}", out.display());
-    let folder = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let partial = tempfile::Builder::new().permissions(build::readable()).tempfile_in(folder);
-    let mut partial = partial.with_context(doing)?;
-    partial.write_all(&bundle.to_bytes()).with_context(doing)?;
-    partial.persist(out).with_context(doing)?;
-    Ok(())
 }

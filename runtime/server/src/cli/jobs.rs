@@ -10,18 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::args::{DatasetPush, Host, Jobs, Push, Train};
 use super::client::{Client, segment};
-use super::{curve, datasets, output, push};
+use super::infer::ModelRef;
+use super::{curve, datasets, models, output, push};
 use crate::failure::{Code, Failure};
 
 pub(super) fn train(host: &Host, args: &Train) -> Result<()> {
     let client = Client::new(host)?;
     let named = published(host, &args.model)?;
-    let (model, version) = match named.split_once('@') {
-        Some((model, version)) => (model, Some(version)),
-        None => (named.as_str(), None),
-    };
+    let ModelRef { model, version, .. } = models::own(&named)?;
     if args.hyperparameters {
-        return hyperparameters(&client, model, version.unwrap_or("stable"));
+        return hyperparameters(&client, &model, version.as_deref().unwrap_or("stable"));
     }
     let Some(data) = &args.data else {
         return Err(Failure::usage("say what to learn from by --data NAME or --data FILE").into());

@@ -10,7 +10,7 @@ use super::args::{Host, Pull};
 use super::client::{Client, segment};
 use super::infer::ModelRef;
 use super::tenants::{array, text};
-use super::{compress, models, output, push};
+use super::{models, output, push};
 use crate::failure::{Code, Failure};
 
 /// A bundle, and the model on the server that it is of, if it came from there.
@@ -23,10 +23,7 @@ pub(super) fn run(host: &Host, args: &Pull) -> Result<()> {
     let (model, version, bundle) = fetch(host, &args.model)?;
     let name = || format!("{model}-{version}.bundle").into();
     let out = args.out.clone().unwrap_or_else(name);
-    compress::write(&bundle, &out)?;
-    let bytes = std::fs::metadata(&out).map_or(0, |file| file.len());
-    output::line(&format!("{} ({}, {})", out.display(), output::size(bytes), bundle.digest()));
-    Ok(())
+    push::write(&bundle, &out)
 }
 
 /// The bundle in a file of this name, or else of this model.

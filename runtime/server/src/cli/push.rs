@@ -1,5 +1,6 @@
 //! `innkeeper push`: publishes a bundle. What the server has already is not sent again.
 
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use ureq::http::Method;
 
 use super::args::{Host, Push};
 use super::client::{Client, segment};
-use super::{output, upload};
+use super::{build, output, upload};
 use crate::failure::Failure;
 
 /// An asset from this size on goes up by itself, in pieces.
@@ -54,6 +55,23 @@ pub(super) fn read(path: &Path) -> Result<Bundle> {
 
 pub(super) fn of_bytes(bytes: Vec<u8>) -> Result<Bundle> {
     Ok(Bundle::read(&Bytes::from(bytes), &LIMITS)?)
+}
+
+/// Writes a bundle to a file, whole or not at all, and says so.
+pub(super) fn write(bundle: &Bundle, out: &Path) -> Result<()> {
+    let doing = || format!("cannot write {}", out.display());
+    let folder = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let bytes = bundle.to_bytes();
+    let partial = tempfile::Builder::new().permissions(build::readable()).tempfile_in(folder);
+    let mut partial = partial.with_context(doing)?;
+    partial.write_all(&bytes).with_context(doing)?;
+    partial.persist(out).with_context(doing)?;
+    let size = output::size(bytes.len() as u64);
+    output::line(&format!("{} ({size}, {})", out.display(), bundle.digest()));
+    Ok(())
 }
 
 /// Leaves out of the bundle what the server has, and what is large, once that has gone up by itself.

@@ -175,6 +175,7 @@ impl Config {
             ("telemetry.export_ms_max", self.telemetry.export_ms_max),
             ("engine.instances_max", u64::from(self.engine.instances_max)),
             ("deploy.compiles_max", self.deploy.compiles_max as u64),
+            ("deploy.imports_max", self.deploy.imports_max as u64),
             ("deploy.publishes_max", self.deploy.publishes_max as u64),
             ("catalog.sweep_every_ms", self.catalog.sweep_every_ms),
             ("catalog.usage_flush_ms", self.catalog.usage_flush_ms),
@@ -356,6 +357,7 @@ mod tests {
         check(|c| (c.cors.origins, c.cors.credentials) = (vec!["*".into()], true), "cors.origins");
         check(|c| c.telemetry.traces_endpoint = "localhost:4318".into(), "/v1/traces");
         check(|c| c.deploy.compiles_max = 0, "deploy.compiles_max is 0; wanted at least 1");
+        check(|c| c.deploy.imports_max = 0, "deploy.imports_max is 0; wanted at least 1");
         check(|c| c.limits.guest_memory_bytes_max = 3 << 30, "engine.guest_memory_bytes_max");
         check(|c| c.engine.guest_memory_bytes_max = 5 << 30, "at most 4294967296");
 

@@ -210,6 +210,8 @@ section! {
         import_ms_max: u64 = 600_000;
         /// Bytes of address space of that process.
         import_memory_bytes_max: u64 = 2 << 30;
+        /// Such processes that may run at once; files beyond wait.
+        imports_max: usize = 2;
     }
 }
 

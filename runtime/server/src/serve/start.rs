@@ -302,6 +302,7 @@ fn open_jobs(
             command,
             import_ms_max: config.deploy.import_ms_max,
             import_memory_bytes_max: config.deploy.import_memory_bytes_max,
+            imports_max: config.deploy.imports_max,
         },
     };
     Jobs::open(jobs, catalog.clone(), predictor.clone(), deployer.clone())

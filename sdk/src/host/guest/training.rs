@@ -35,9 +35,11 @@ pub(crate) fn backward(call: &Backward, operands: &[&Handle]) -> Result<Vec<Hand
         (Backward::LayerNorm { axis, epsilon }, [dy, x, scale]) => {
             three(host::layer_norm_gradient(dy, x, scale, *axis, *epsilon))
         }
-        (Backward::Attention { scale, causal }, [dy, q, k, v, mask @ ..]) => {
-            let mask = mask.first().copied();
-            three(host::attention_gradient(dy, q, k, v, mask, Some(*scale), *causal))
+        (Backward::Attention { options, packed: true, .. }, [dy, qkv, mask @ ..]) => {
+            one(host::attention_packed_gradient(dy, qkv, mask.first().copied(), *options))
+        }
+        (Backward::Attention { options, .. }, [dy, q, k, v, mask @ ..]) => {
+            three(host::attention_gradient(dy, q, k, v, mask.first().copied(), *options))
         }
         (Backward::RmsNorm { axis, epsilon }, [dy, x, scale]) => {
             two(host::rms_norm_gradient(dy, x, scale, *axis, *epsilon))

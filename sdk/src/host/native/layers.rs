@@ -19,7 +19,7 @@ pub(crate) struct Window {
 }
 
 /// As in the contract.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct AttentionOptions {
     pub(crate) heads: u32,
     pub(crate) kv_heads: u32,
@@ -207,8 +207,8 @@ pub(crate) fn lp_pool(
     pool(x, PoolKind::Lp { p }, kernel, at, ceil)
 }
 
-fn attention_op(options: AttentionOptions, mask: bool, packed: bool) -> Op {
-    Op::Attention(Attention {
+pub(super) fn attention_of(options: AttentionOptions, mask: bool, packed: bool) -> Attention {
+    Attention {
         heads: options.heads as usize,
         kv_heads: options.kv_heads as usize,
         scale: options.scale,
@@ -216,7 +216,7 @@ fn attention_op(options: AttentionOptions, mask: bool, packed: bool) -> Op {
         mask,
         packed,
         heads_first: options.heads_first,
-    })
+    }
 }
 
 pub(crate) fn attention(
@@ -226,7 +226,8 @@ pub(crate) fn attention(
     mask: Option<&Handle>,
     options: AttentionOptions,
 ) -> Result<Handle> {
-    some(&[Some(q), Some(k), Some(v), mask], attention_op(options, mask.is_some(), false))
+    let op = Op::Attention(attention_of(options, mask.is_some(), false));
+    some(&[Some(q), Some(k), Some(v), mask], op)
 }
 
 pub(crate) fn attention_packed(
@@ -234,7 +235,7 @@ pub(crate) fn attention_packed(
     mask: Option<&Handle>,
     options: AttentionOptions,
 ) -> Result<Handle> {
-    some(&[Some(qkv), mask], attention_op(options, mask.is_some(), true))
+    some(&[Some(qkv), mask], Op::Attention(attention_of(options, mask.is_some(), true)))
 }
 
 pub(crate) fn rope(

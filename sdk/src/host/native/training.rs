@@ -4,7 +4,7 @@ use innkeeper_kernels::{Backend, Grad, Loss, LossOf, Op, Optim};
 use innkeeper_tensor::Tensor;
 
 use super::handle::{CPU, Handle, lent, sizes};
-use super::layers::window;
+use super::layers::{attention_of, window};
 use crate::train::call::{Backward, Step};
 use crate::train::{Reduction, Slope};
 use crate::{Error, Result};
@@ -93,8 +93,8 @@ fn op(call: &Backward) -> Op {
         Backward::RmsNorm { axis, epsilon } => {
             Grad::RmsNorm { axis: i64::from(*axis), epsilon: *epsilon }
         }
-        Backward::Attention { scale, causal } => {
-            Grad::Attention { scale: Some(*scale), causal: *causal }
+        Backward::Attention { options, mask, packed } => {
+            Grad::Attention(attention_of(*options, *mask, *packed))
         }
         Backward::BatchNorm { epsilon } => Grad::BatchNorm { epsilon: *epsilon },
         Backward::Gather { axis, shape } => {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{sizes, sum_to};
 use crate::layers::Attention;
+use crate::tensor::attention_options as options;
 use crate::train::Var;
 use crate::train::call::Backward;
 use crate::train::tape::{backward, backward_one};
@@ -157,16 +158,33 @@ impl Var {
         causal: bool,
     ) -> Result<Var> {
         let heads = self.shape().get(1).copied().unwrap_or(0);
-        let options =
+        let attention =
             Attention { scale: Some(scale), causal, heads_first: true, ..Attention::new(heads) };
         let [q, k, v] = [self, keys, values].map(Var::keep);
         let mask = mask.map(Tensor::share).transpose()?;
-        let value = q.attention(&k, &v, mask.as_ref(), &options)?;
-        let call = Backward::Attention { scale, causal };
+        let value = q.attention(&k, &v, mask.as_ref(), &attention)?;
+        let options = options(&attention)?;
+        let call = Backward::Attention { options, mask: mask.is_some(), packed: false };
         Ok(Var::result(value, [self, keys, values], move |dy| {
             let operands: Vec<&Tensor> = [dy, &q, &k, &v].into_iter().chain(&mask).collect();
             let mut results = backward(&call, &operands)?.into_iter();
             Ok([results.next(), results.next(), results.next()])
+        }))
+    }
+
+    /// [`Tensor::attention_packed`]: of q, k and v joined along the last dimension.
+    ///
+    /// # Errors
+    /// See [`Tensor`].
+    pub fn attention_packed(&self, mask: Option<&Tensor>, attention: &Attention) -> Result<Var> {
+        let qkv = self.keep();
+        let mask = mask.map(Tensor::share).transpose()?;
+        let value = qkv.attention_packed(mask.as_ref(), attention)?;
+        let options = options(attention)?;
+        let call = Backward::Attention { options, mask: mask.is_some(), packed: true };
+        Ok(Var::result(value, [self], move |dy| {
+            let operands: Vec<&Tensor> = [dy, &qkv].into_iter().chain(&mask).collect();
+            Ok([Some(backward_one(&call, &operands)?)])
         }))
     }
 
@@ -190,4 +208,12 @@ impl Var {
 fn three(call: &Backward, dy: &Tensor, x: &Tensor, scale: &Tensor) -> Result<[Option<Tensor>; 3]> {
     let mut results = backward(call, &[dy, x, scale])?.into_iter();
     Ok([results.next(), results.next(), results.next()])
+}
+
+/// The last two dimensions exchanged.
+fn turned(x: &Tensor) -> Result<Tensor> {
+    let mut permutation: Vec<usize> = (0..x.shape().len()).collect();
+    let last = permutation.len().saturating_sub(1);
+    permutation.swap(last, last.saturating_sub(1));
+    x.transpose(&permutation)
 }

@@ -22,6 +22,8 @@ pub(super) use pack::{Line, Right};
 use pack::{Panels, fill};
 pub(super) use plan::{Plan, ROWS, share};
 use tile::kernel;
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::turned;
 
 /// From so many rows on, packing a right side pays that is used once.
 const PACKING_ROWS_MIN: usize = 48;

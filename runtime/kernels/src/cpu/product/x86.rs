@@ -1,4 +1,4 @@
-//! Tiles by AVX-512 and by AVX2: two vectors of columns for each row, all sums in registers.
+//! Tiles by AVX-512 and by AVX2: two vectors of columns for each row, all sums in registers. And small squares by SSE.
 //!
 //! The kernels are never inlined: what they would be inlined into would take registers from them.
 
@@ -8,6 +8,25 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::tile::{Kernel, Tile};
+use crate::cpu::turn::SQUARE;
+
+/// A square whose rows are the columns of this one.
+#[inline(always)]
+pub(in crate::cpu) fn turned(square: [[f32; SQUARE]; SQUARE]) -> [[f32; SQUARE]; SQUARE] {
+    let [a, b, c, d] = square.map(bytemuck::cast::<_, __m128>);
+    // SAFETY: every processor of this architecture has SSE.
+    let columns = unsafe {
+        let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+        let (high_ab, high_cd) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+        [
+            _mm_movelh_ps(ab, cd),
+            _mm_movehl_ps(cd, ab),
+            _mm_movelh_ps(high_ab, high_cd),
+            _mm_movehl_ps(high_cd, high_ab),
+        ]
+    };
+    columns.map(bytemuck::cast)
+}
 
 /// 12 rows of 2 vectors are 24 of the 32 registers.
 pub(super) static AVX512: Kernel = Kernel { rows_max: 12, columns: 32, tile: avx512_tile };

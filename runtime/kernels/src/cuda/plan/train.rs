@@ -28,7 +28,7 @@ pub(crate) fn grad(plan: &mut Plan, call: &Call<'_>, grad: &Grad) -> Result<(), 
         Grad::Gather { axis, shape } => gather(plan, call, *axis, shape),
         Grad::SumTo { shape } => sum_to(plan, call, shape),
         Grad::Linear { input, bias } => linear(plan, call, *input, *bias),
-        Grad::Attention { .. }
+        Grad::Attention(_)
         | Grad::BatchNorm { .. }
         | Grad::Conv { .. }
         | Grad::MaxPool { .. }
