@@ -237,12 +237,7 @@ impl Var {
     /// # Errors
     /// See [`Tensor`].
     pub fn gelu_tanh(&self) -> Result<Var> {
-        const ROOT_OF_TWO_BY_PI: f64 = 0.797_884_560_802_865_4;
-        let x = self.value();
-        let inner = x.mul(x)?.mul_scalar(0.044715)?.add_scalar(1.0)?.mul(x)?;
-        let tanh = inner.mul_scalar(ROOT_OF_TWO_BY_PI)?.tanh()?;
-        let value = tanh.add_scalar(1.0)?.mul(x)?.mul_scalar(0.5)?;
-        self.by_operand(value, Slope::GeluTanh)
+        self.by_operand(self.value().gelu_tanh()?, Slope::GeluTanh)
     }
 
     /// [`Tensor::silu`].
