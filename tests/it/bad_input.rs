@@ -15,7 +15,7 @@ use super::wire::{Next, Wire, request};
 /// Low limits, so that going over them takes neither time nor memory.
 const CONFIG: &str = "
     [limits]
-    load_ms_max = 700
+    load_ms_max = 3000
     tensor_bytes_max = 33554432
     upload_bytes_max = 2097152
     body_bytes_max = 65536
@@ -459,13 +459,13 @@ fn models_that_do_not_come_up() {
             422,
             "did not come through load: the model's code trapped",
         ),
-        ("an endless load", told("spin"), 422, "load_ms_max of 700 ms"),
+        ("an endless load", told("spin"), 422, "load_ms_max of 3000 ms"),
         ("memory without end", told("memory"), 422, "guest_memory_bytes_max"),
         ("tensors without end", told("tensor-bytes"), 422, "tensor_bytes_max"),
         ("an error in load", told("invalid-argument"), 422, "mode.txt said invalid-argument"),
         ("an asset that is absent", told("absent-asset"), 422, "absent.bin"),
         ("a trap in describe", told("signature-panic"), 422, "did not come through describe"),
-        ("an endless describe", told("signature-spin"), 422, "load_ms_max of 700 ms"),
+        ("an endless describe", told("signature-spin"), 422, "load_ms_max of 3000 ms"),
         ("no outputs", told("signature-no-outputs"), 422, "no outputs"),
         ("one name twice", told("signature-twice"), 422, "INPUT0"),
         ("an empty name", told("signature-empty-name"), 422, "the signature cannot be used"),

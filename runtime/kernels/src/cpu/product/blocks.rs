@@ -178,7 +178,10 @@ impl<'a> Blocks<'a> {
         let start = self.start(panel, width);
         let tiles = rows.len().div_ceil(self.kernel.rows_max);
         // Filled only where it is wanted: it is as large as a tile's sums, and most panels are whole.
-        let mut edge = (width < columns).then(|| [0f32; ROWS_MAX * COLUMNS_MAX]);
+        let mut edge = match width < columns {
+            true => Some([0f32; ROWS_MAX * COLUMNS_MAX]),
+            false => None,
+        };
         for tile in 0..tiles {
             let part = share(rows.len(), tiles, tile);
             let first = self.place(rows.start + part.start, panel * columns);
