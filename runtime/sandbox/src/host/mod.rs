@@ -139,7 +139,7 @@ pub(crate) struct State {
     kernels: Arc<Pool>,
     /// The guests' threads, one of which this call may be on.
     threads: Arc<GuestThreads>,
-    /// Memory of results that were dropped during this call, for later ones.
+    /// Memory of results that were dropped, for later ones of the same call, or of a trainer's later calls.
     recycled: Recycled,
     /// Whether the guest is a trainer.
     learning: bool,
